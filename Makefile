@@ -1,0 +1,29 @@
+# Two commands matter: `make demo` and `make test`. Both set up .venv first, from requirements.lock.
+SHELL := /bin/bash
+export OMP_WAIT_POLICY ?= PASSIVE
+export OMP_NUM_THREADS ?= 1
+DEMO ?= demo-world
+
+.PHONY: demo test check setup lock clean proof-demo
+
+demo: ## make the toy checkpoints, compare them, show the blocked candidate
+	@scripts/setup.sh demo
+	@scripts/demo.sh "$(DEMO)"
+
+test: ## all tests
+	@scripts/setup.sh dev
+	@scripts/browser.sh
+	.venv/bin/python -m pytest --durations=15 $(ARGS)
+
+check: ## lint and types
+	@scripts/setup.sh dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+lock: ## write requirements.lock anew from what .venv has
+	@{ head -2 requirements.lock; .venv/bin/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/'; } >requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf .venv $(DEMO) .forgetbench

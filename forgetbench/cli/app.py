@@ -1,0 +1,200 @@
+"""The commands and their flags. Each body imports what it needs when it runs, so that --help stays quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="forgetbench",
+    help="Tells what a fine-tune broke: pairs a base and its checkpoints item by item, and gates on the difference.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda t: t.replace("_", "-")},
+)
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="forgetbench.yaml (default: here or above)")]
+SuiteOption = Annotated[str | None, typer.Option("--suite", "-s", help="quick, standard, full, or a suite file")]
+PolicyOption = Annotated[str | None, typer.Option("--policy", "-p", help="default, or a policy file")]
+DataOption = Annotated[Path | None, typer.Option("--data-dir", help="folder with mmlu/, gsm8k/, ... in original files")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="never look anything up on the network")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="first n items (MMLU: of each subject)")]
+EngineOption = Annotated[str | None, typer.Option("--engine", help="transformers or scripted; default: as configured")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
+ReportOption = Annotated[Path | None, typer.Option("--report", help="where to write the HTML report")]
+Base = Annotated[str, typer.Argument(help="alias (or folder) of the reference")]
+Candidates = Annotated[list[str], typer.Argument(help="aliases (or folders) of the candidates, oldest first")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        from forgetbench import __version__
+
+        print(f"forgetbench {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def compare(
+    base: Base,
+    candidates: Candidates,
+    config: ConfigOption = None,
+    suite: SuiteOption = None,
+    policy: PolicyOption = None,
+    data_dir: DataOption = None,
+    offline: OfflineOption = False,
+    limit: LimitOption = None,
+    engine: EngineOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="run nothing: show requests, cost, and what could be seen")] = False,
+    report: ReportOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run what is missing, compare, judge, and write the report. Ends in 0, 10, 11 or 12."""
+    from forgetbench.cli import compare as command
+    from forgetbench.workspace import open_workspace
+
+    ws = open_workspace(
+        config,
+        models=[base, *candidates],
+        suite=suite,
+        policy=policy,
+        data_dir=data_dir,
+        offline=offline,
+        limit=limit,
+        engine=engine,
+    )
+    if plan:
+        command.plan(ws, base, candidates, as_json=json)
+    else:
+        command.compare(ws, base, candidates, execute=True, report=report, as_json=json)
+
+
+@app.command()
+def run(
+    models: Annotated[list[str], typer.Argument(help="aliases or folders")],
+    config: ConfigOption = None,
+    suite: SuiteOption = None,
+    data_dir: DataOption = None,
+    offline: OfflineOption = False,
+    limit: LimitOption = None,
+    engine: EngineOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run checkpoints on a suite; what is on disk already is not run again."""
+    from forgetbench.cli import run as command
+    from forgetbench.workspace import open_workspace
+
+    ws = open_workspace(
+        config, models=models, suite=suite, data_dir=data_dir, offline=offline, limit=limit, engine=engine
+    )
+    command.run(ws, models, as_json=json)
+
+
+@app.command()
+def gate(
+    base: Base,
+    candidates: Candidates,
+    config: ConfigOption = None,
+    suite: SuiteOption = None,
+    policy: PolicyOption = None,
+    data_dir: DataOption = None,
+    offline: OfflineOption = False,
+    limit: LimitOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Judge from runs on disk; generates nothing. Ends in 0, 10, 11 or 12."""
+    from forgetbench.cli import compare as command
+    from forgetbench.workspace import open_workspace
+
+    ws = open_workspace(
+        config,
+        models=[base, *candidates],
+        suite=suite,
+        policy=policy,
+        data_dir=data_dir,
+        offline=offline,
+        limit=limit,
+    )
+    command.gate(ws, base, candidates, as_json=json)
+
+
+@app.command()
+def report(
+    base: Base,
+    candidates: Candidates,
+    config: ConfigOption = None,
+    suite: SuiteOption = None,
+    policy: PolicyOption = None,
+    data_dir: DataOption = None,
+    offline: OfflineOption = False,
+    limit: LimitOption = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="the HTML file")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the HTML report from runs on disk; generates nothing."""
+    from forgetbench.cli import compare as command
+    from forgetbench.workspace import open_workspace
+
+    ws = open_workspace(
+        config,
+        models=[base, *candidates],
+        suite=suite,
+        policy=policy,
+        data_dir=data_dir,
+        offline=offline,
+        limit=limit,
+    )
+    command.report(ws, base, candidates, out=out, as_json=json)
+
+
+@app.command()
+def ls(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List the runs on disk."""
+    from forgetbench.cli import ls as command
+
+    command.ls(config, as_json=json)
+
+
+@app.command()
+def validate(
+    config: ConfigOption = None,
+    suite: SuiteOption = None,
+    policy: PolicyOption = None,
+    data_dir: DataOption = None,
+    offline: OfflineOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Check config, suite, policy, sets and model folders; every mistake is listed, nothing is run."""
+    from forgetbench.cli import validate as command
+
+    command.validate(config, suite=suite, policy=policy, data_dir=data_dir, offline=offline, as_json=json)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="where to write forgetbench.yaml")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
+) -> None:
+    """Write a commented forgetbench.yaml."""
+    from forgetbench.cli import init as command
+
+    command.init(folder, force=force)
+
+
+@app.command()
+def doctor(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Check this machine: Python, libraries, GPU, folders, data; with cures."""
+    from forgetbench.cli import doctor as command
+
+    command.doctor(config, as_json=json)

@@ -1,0 +1,278 @@
+"""forgetbench.yaml, suites and policies: what a user writes, validated before anything heavy loads.
+
+Unknown keys are errors: a misspelt `margn` that silently fell back to a default would pass a broken checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from forgetbench import resources
+from forgetbench.errors import UsageError
+from forgetbench.yamlio import _Lines, load_yaml, validate
+
+CONFIG_NAME = "forgetbench.yaml"
+SCORER_NAMES = ("exact", "contains", "regex", "numeric", "choice")
+
+
+def _name(value: str) -> str:
+    if not value or len(value) > 100 or any(not (c.isalnum() or c in "._-") for c in value) or value[0] in ".-":
+        raise ValueError("use letters, digits, '.', '_' and '-' (names become folder names)")
+    return value
+
+
+def _task_type(value: str) -> str:
+    parts = value.split("/")
+    if len(parts) > 2 or not all(parts):
+        raise ValueError("a task_type has one or two levels, such as reasoning/arithmetic")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+TaskTypePath = Annotated[str, AfterValidator(_task_type)]
+Points = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+ViewName = Literal["ability", "chat", "as_used"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Strict):
+    """A checkpoint under test."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """Folder, or hub id such as Qwen/Qwen3-0.6B."""
+    revision: str | None = None
+    tokenizer: str | None = None
+    chat_template: str | None = None
+    adapter: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    engine: Literal["transformers", "scripted"] = "transformers"
+    engine_args: dict[str, Any] = {}
+
+
+class Paths(Strict):
+    """Relative paths start at the folder of forgetbench.yaml."""
+
+    runs: str = ".forgetbench/runs"
+    reports: str = ".forgetbench/reports"
+    cache: str = ".forgetbench/cache"
+    data: str | None = None
+
+
+class RawStyle(Strict):
+    question: str = "{prompt}"
+    """Template of one question; must hold {prompt}."""
+    delimiter: str = " "
+    separator: str = "\n\n"
+    num_fewshot: Annotated[int, Field(ge=0, le=100)] = 0
+
+    @model_validator(mode="after")
+    def _has_prompt(self) -> RawStyle:
+        if "{prompt}" not in self.question:
+            raise ValueError("the question template must hold {prompt}")
+        return self
+
+
+class ChatStyle(Strict):
+    question: str = "{prompt}"
+    num_fewshot: Annotated[int, Field(ge=0, le=100)] = 0
+
+    @model_validator(mode="after")
+    def _has_prompt(self) -> ChatStyle:
+        if "{prompt}" not in self.question:
+            raise ValueError("the question template must hold {prompt}")
+        return self
+
+
+class SuiteTask(Strict):
+    """One task of a suite: a built-in benchmark (`task`) or a file of the user's own (`set`)."""
+
+    task: Literal["mmlu", "gsm8k"] | None = None
+    set: str | None = None
+    name: Name | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """First n items (MMLU: of each subject)."""
+    num_fewshot: Annotated[int, Field(ge=0, le=100)] | None = None
+    chat_num_fewshot: Annotated[int, Field(ge=0, le=100)] | None = None
+    views: tuple[ViewName, ...] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    stop: tuple[str, ...] | None = None
+    # The rest is for `set` only.
+    fewshot: str | None = None
+    scorer: Literal["exact", "contains", "regex", "numeric", "choice"] | None = None
+    raw: RawStyle | None = None
+    chat: ChatStyle | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SuiteTask:
+        if (self.task is None) == (self.set is None):
+            raise ValueError("give exactly one of `task` (a built-in benchmark) and `set` (a file of your own)")
+        if self.task is not None:
+            for key in ("fewshot", "scorer", "raw", "chat"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"`{key}` belongs to a `set`, not to a built-in task")
+        elif self.num_fewshot is not None or self.chat_num_fewshot is not None:
+            raise ValueError("a `set` gives its shots under `raw: {num_fewshot: ...}` and `chat: {num_fewshot: ...}`")
+        if self.stop is not None and any(not s for s in self.stop):
+            raise ValueError("a stop string is empty")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The task's name in records: given, built-in, or the set file's stem."""
+        return self.name or self.task or Path(self.set or "").stem
+
+
+class SuiteConfig(Strict):
+    name: Name
+    description: str = ""
+    banner: str = ""
+    views: Annotated[tuple[ViewName, ...], Field(min_length=1)] = ("ability", "chat")
+    tasks: Annotated[tuple[SuiteTask, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SuiteConfig:
+        keys = [t.key for t in self.tasks]
+        for key in keys:
+            _name(key)
+            if keys.count(key) > 1:
+                raise ValueError(f"two tasks are called '{key}'; give one a `name`")
+        return self
+
+
+class RuleConfig(Strict):
+    """One rule of a policy; margins in points."""
+
+    name: Name | None = None
+    task: Name | None = None
+    task_type: TaskTypePath | None = None
+    tasks: tuple[Name, ...] = ()
+    view: ViewName = "ability"
+    metric: str | None = None
+    margin: Points = 5.0
+    alpha: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    min_n: Annotated[int, Field(ge=1)] = 1
+    required: bool = True
+    against: Literal["auto", "base", "locked", "previous"] = "auto"
+    max_truncated: Share = 0.05
+    max_infra: Share = 0.01
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> RuleConfig:
+        if sum([self.task is not None, self.task_type is not None, bool(self.tasks)]) != 1:
+            raise ValueError("say what the rule is about: exactly one of task, task_type, tasks")
+        if self.view == "as_used" and self.required:
+            raise ValueError("the view as_used is advisory; set required: false")
+        return self
+
+
+class PolicyConfig(Strict):
+    name: Name
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    rules: Annotated[tuple[RuleConfig, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _decides(self) -> PolicyConfig:
+        required = [r for r in self.rules if r.required]
+        if not required:
+            raise ValueError("no rule is required, so nothing could ever block")
+        if all(r.against == "previous" for r in required):
+            raise ValueError(
+                "every required rule is against `previous`, which would allow a margin to be lost at every step; "
+                "add one against base or locked"
+            )
+        return self
+
+
+class Config(Strict):
+    """forgetbench.yaml."""
+
+    models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
+    suite: str = "standard"
+    policy: str = "default"
+    locked: Name | None = None
+    """Alias of the release that chat is decided against where the base has no template."""
+    paths: Paths = Paths()
+
+    @model_validator(mode="after")
+    def _locked_known(self) -> Config:
+        if self.locked is not None and self.locked not in self.models:
+            raise ValueError(f"locked: there is no model '{self.locked}'; known: {', '.join(self.models)}")
+        return self
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Deep merge of mappings; anything else in `over` replaces."""
+    merged = dict(under)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _load_extended(file: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], _Lines]:
+    data, lines = load_yaml(file, "config")
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data, lines
+    where = f"{file}:{lines.nearest(('extends',))}"
+    if not isinstance(parent, str):
+        raise UsageError(where, f"`extends` is {parent!r}", "name one YAML file")
+    target = (file.parent / parent).resolve()
+    if target in (*seen, file.resolve()):
+        raise UsageError(where, f"`extends` runs in a circle through {parent}", "break the circle")
+    under, _ = _load_extended(target, (*seen, file.resolve()))
+    return _merge(under, data), lines
+
+
+def load_config(file: Path) -> Config:
+    """Read forgetbench.yaml with what it extends."""
+    data, lines = _load_extended(file)
+    return validate(Config, data, file, lines)
+
+
+def find_config(explicit: Path | None, start: Path | None = None) -> Path:
+    """The config named by --config, or forgetbench.yaml in the working directory or a folder above it."""
+    if explicit is not None:
+        return explicit
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / CONFIG_NAME).is_file():
+            return folder / CONFIG_NAME
+    raise UsageError(CONFIG_NAME, f"not found in {here} or above", "write one with `forgetbench init`, or use --config")
+
+
+def _named_or_path(value: str, folder: Literal["suites", "configs"], root: Path, sub: str = "") -> Path:
+    """A shipped file by its bare name, else a path relative to the config."""
+    looks_like_path = value.endswith((".yaml", ".yml")) or os.sep in value
+    if not looks_like_path:
+        shipped = resources.path(folder, *([sub] if sub else []), f"{value}.yaml")
+        if "\0" not in value and shipped.is_file():
+            return shipped
+        known = sorted(p.stem for p in shipped.parent.glob("*.yaml")) if "\0" not in value else []
+        what = "suite" if folder == "suites" else "policy"
+        raise UsageError(what, f"there is no {what} '{value}'", f"known: {', '.join(known)}; or give a path to a .yaml")
+    return root / value
+
+
+def load_suite(value: str, root: Path) -> tuple[SuiteConfig, Path]:
+    """A suite by shipped name or path, and the file it came from (its sets are relative to that file)."""
+    file = _named_or_path(value, "suites", root)
+    data, lines = load_yaml(file, "suite")
+    return validate(SuiteConfig, data, file, lines), file
+
+
+def load_policy(value: str, root: Path) -> PolicyConfig | None:
+    """A policy by shipped name or path. None for `default`, which is made from the suite (gate/policy.py)."""
+    if value == "default":
+        return None
+    file = _named_or_path(value, "configs", root, "policies")
+    data, lines = load_yaml(file, "policy")
+    return validate(PolicyConfig, data, file, lines)

@@ -1,0 +1,42 @@
+"""What an engine is. A new engine is one file that satisfies `Engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from forgetbench.types import Request, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can serve, so that a plan that it cannot serve is refused before anything runs."""
+
+    score: bool
+    generate: bool
+    token_stats: bool
+    accepts_messages: bool = False
+    adapters: bool = False
+
+
+class Engine(Protocol):
+    """Serves requests. It never sees tasks, items or scores."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Everything about the engine that can change a response: name, version, dtype, attention, ..."""
+        ...
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Response]:
+        """Yield one response for each request, in any order, as they finish.
+
+        A request that cannot be served yields a Response with `error`; EngineError is raised only when the
+        engine itself is dead, after which nothing more is yielded.
+        """
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,188 @@
+"""A config opened: suite, policy and folders found, every name checked before anything heavy loads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forgetbench.config import (
+    Config,
+    ModelConfig,
+    PolicyConfig,
+    SuiteConfig,
+    SuiteTask,
+    find_config,
+    load_config,
+    load_policy,
+    load_suite,
+)
+from forgetbench.errors import ManyUsageErrors, UsageError
+
+if TYPE_CHECKING:
+    from forgetbench.checkpoints.spec import ModelSpec
+    from forgetbench.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Everything a command needs to know before it touches a model."""
+
+    root: Path
+    """Folder that relative paths start from: that of forgetbench.yaml, or the working directory."""
+    config: Config
+    suite: SuiteConfig
+    suite_file: Path
+    policy: PolicyConfig | None
+    """None: the default policy, made from the suite."""
+    data_dir: Path | None
+    offline: bool
+    limit: int | None = None
+
+    @property
+    def runs(self) -> Path:
+        return self.root / self.config.paths.runs
+
+    @property
+    def reports(self) -> Path:
+        return self.root / self.config.paths.reports
+
+    @property
+    def cache(self) -> Path:
+        return self.root / self.config.paths.cache
+
+    def spec(self, alias: str) -> ModelSpec:
+        """The checkpoint an alias names; its relative paths made absolute, hub ids left alone."""
+        from forgetbench.checkpoints.spec import ModelSpec
+
+        model = self.config.models[alias]
+
+        def local(value: str | None) -> str | None:
+            if value is None:
+                return None
+            candidate = self.root / Path(value).expanduser()
+            is_path = value.startswith((".", "/", "~")) or candidate.exists()
+            return str(candidate) if is_path else value
+
+        arguments = dict(model.engine_args)
+        if model.engine == "scripted" and "script" in arguments:
+            arguments["script"] = local(str(arguments["script"]))
+        return ModelSpec(
+            alias=alias,
+            path=local(model.path) or model.path,
+            revision=model.revision,
+            tokenizer=local(model.tokenizer),
+            chat_template=local(model.chat_template),
+            adapter=local(model.adapter),
+            dtype=model.dtype,
+            engine=model.engine,
+            engine_args=arguments,
+        )
+
+    def task(self, entry: SuiteTask) -> Task:
+        """The task an entry of the suite names, its files not yet read."""
+        from forgetbench.tasks.registry import get_task
+        from forgetbench.tasks.source import DataSource
+
+        if entry.task is not None:
+            return get_task(entry.task, source=DataSource(data_dir=self.data_dir, offline=self.offline))
+        from forgetbench.tasks.custom import SetSpec, load_set
+
+        here = self.suite_file.parent
+        raw, chat = entry.raw, entry.chat
+        defaults = SetSpec(name=entry.key, path=here / (entry.set or ""))
+        return load_set(
+            SetSpec(
+                name=entry.key,
+                path=here / (entry.set or ""),
+                fewshot=here / entry.fewshot if entry.fewshot else None,
+                scorer=entry.scorer or defaults.scorer,
+                raw=defaults.raw if raw is None else type(defaults.raw)(**raw.model_dump()),
+                chat=defaults.chat if chat is None else type(defaults.chat)(**chat.model_dump()),
+                stop=defaults.stop if entry.stop is None else entry.stop,
+                max_tokens=entry.max_tokens or defaults.max_tokens,
+            )
+        )
+
+    def tasks(self) -> list[tuple[SuiteTask, Task]]:
+        """All tasks of the suite with their items read; all mistakes in all files are raised at once."""
+        found: list[tuple[SuiteTask, Task]] = []
+        errors: list[UsageError] = []
+        for entry in self.suite.tasks:
+            try:
+                task = self.task(entry)
+                task.load()
+                found.append((entry, task))
+            except ManyUsageErrors as e:
+                errors.extend(e.errors)
+            except UsageError as e:
+                errors.append(e)
+        if errors:
+            raise errors[0] if len(errors) == 1 else ManyUsageErrors(errors)
+        return found
+
+
+def _adhoc(names: Sequence[str]) -> dict[str, ModelConfig]:
+    """Models given as folders on the command line instead of aliases."""
+    models: dict[str, ModelConfig] = {}
+    for name in names:
+        folder = Path(name).expanduser()
+        if "\0" not in name and folder.is_dir():
+            models[name] = ModelConfig(path=str(folder.resolve()))
+    return models
+
+
+def open_workspace(
+    config: Path | None = None,
+    *,
+    models: Sequence[str] = (),
+    suite: str | None = None,
+    policy: str | None = None,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    limit: int | None = None,
+    engine: str | None = None,
+) -> Workspace:
+    """Read config, suite and policy; check that every model named exists. Raises UsageError."""
+    adhoc = _adhoc(models)
+    try:
+        file = find_config(config)
+    except UsageError:
+        if not models or len(adhoc) < len(models):
+            raise
+        root, loaded = Path.cwd(), Config(models=adhoc)
+    else:
+        root, loaded = file.resolve().parent, load_config(file)
+    unknown = [m for m in models if m not in loaded.models and m not in adhoc]
+    if unknown:
+        known = ", ".join(loaded.models)
+        raise UsageError(
+            f"model '{unknown[0]}'", "is neither an alias of the config nor a folder", f"known aliases: {known}"
+        )
+    extra = {m: c for m, c in adhoc.items() if m not in loaded.models}
+    if extra or engine:
+        merged = {**loaded.models, **extra}
+        if engine:
+            merged = {k: ModelConfig(**{**v.model_dump(), "engine": engine}) for k, v in merged.items()}
+        loaded = loaded.model_copy(update={"models": merged})
+    cwd_or_root = Path.cwd() if suite is not None else root
+    suite_config, suite_file = load_suite(suite or loaded.suite, cwd_or_root)
+    policy_config = load_policy(policy or loaded.policy, Path.cwd() if policy is not None else root)
+    environment = os.environ.get("FORGETBENCH_DATA")
+    folder = data_dir or (Path(environment) if environment else None)
+    if folder is None and loaded.paths.data is not None:
+        folder = root / loaded.paths.data
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"data folder {folder}", "does not exist", "check --data-dir, FORGETBENCH_DATA or paths.data")
+    return Workspace(
+        root=root,
+        config=loaded,
+        suite=suite_config,
+        suite_file=suite_file,
+        policy=policy_config,
+        data_dir=folder,
+        offline=offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"),
+        limit=limit,
+    )
