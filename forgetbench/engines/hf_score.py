@@ -1,0 +1,217 @@
+"""Log-probabilities of continuations: few forward passes, logits only where they are wanted."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from forgetbench.engines.encode import Encoder, token_hash
+from forgetbench.engines.hf_model import HFModel, is_out_of_memory, release_memory
+from forgetbench.engines.prefix import Budget, Group, Row, Target, common_prefix, group_rows, merge_rows
+from forgetbench.types import ContinuationScore, Request, Response, Score
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """One request on its way to a response."""
+
+    request: Request
+    scores: list[ContinuationScore | None]
+    prompt_tokens: int = 0
+    prompt_hash: str = ""
+    truncated: int = 0
+    missing: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+    def response(self) -> Response:
+        if self.error is not None:
+            return Response(self.request.request_id, prompt_tokens=self.prompt_tokens, error=self.error)
+        return Response(
+            request_id=self.request.request_id,
+            scores=tuple(s for s in self.scores if s is not None),
+            prompt_tokens=self.prompt_tokens,
+            prompt_token_hash=self.prompt_hash,
+            truncated_left=self.truncated,
+            seconds=self.seconds,
+        )
+
+
+class Scorer:
+    """Serves Score requests. Keeps the keys and values of one prefix, cut back and extended as rows go by."""
+
+    def __init__(self, model: HFModel, encoder: Encoder, budget: Budget) -> None:
+        self.model = model
+        self.encoder = encoder
+        self.budget = replace(budget, share=budget.share and model.shares_prefix)
+        self._held: tuple[int, ...] = ()
+        self._kv: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Response]:
+        """One response per request, as soon as all its continuations are scored."""
+        pending, rows = self._prepare(requests)
+        for item in pending:
+            if item.missing == 0 or item.error is not None:
+                yield item.response()
+        for group in group_rows(merge_rows(rows), self.budget):
+            begin = time.perf_counter()
+            self._run_group(group)
+            owners = [t.owner[0] for row in group.rows for t in row.targets]
+            seconds = (time.perf_counter() - begin) / max(len(owners), 1)
+            for item in owners:
+                item.seconds += seconds
+                item.missing -= 1
+                if item.missing == 0:
+                    yield item.response()
+
+    def _prepare(self, requests: Sequence[Request]) -> tuple[list[_Pending], dict[tuple[int, ...], Row]]:
+        bodies = [r.body for r in requests if isinstance(r.body, Score)]
+        encoded = self.encoder.pairs([(r.prompt, b.continuations) for r, b in zip(requests, bodies, strict=True)])
+        pending: list[_Pending] = []
+        rows: dict[tuple[int, ...], Row] = {}
+        limit = self.model.max_length
+        for request, pairs in zip(requests, encoded, strict=True):
+            item = _Pending(request, [None] * len(pairs))
+            pending.append(item)
+            targets: list[tuple[tuple[int, ...], Target]] = []
+            for place, pair in enumerate(pairs):
+                if isinstance(pair, str):
+                    item.error = pair
+                    break
+                if len(pair.continuation) > limit:
+                    item.error = f"a continuation of {len(pair.continuation)} tokens exceeds the context of {limit}"
+                    break
+                whole = pair.context + pair.continuation
+                if max(whole) >= self.model.vocab_size:
+                    item.error = f"token id {max(whole)} is beyond the model's vocabulary of {self.model.vocab_size}"
+                    break
+                ids = whole[-(limit + 1) :][:-1]
+                item.truncated = max(item.truncated, len(whole) - 1 - len(ids))
+                item.prompt_tokens, item.prompt_hash = len(pair.context), token_hash(pair.context)
+                targets.append((ids, Target((item, place), len(ids) - len(pair.continuation), pair.continuation)))
+            if item.error is None:
+                item.missing = len(targets)
+                for ids, target in targets:
+                    rows.setdefault(ids, Row(ids)).targets.append(target)
+        return pending, rows
+
+    def _run_group(self, group: Group) -> None:
+        """Score a batch; out of memory, halve it and make later batches smaller."""
+        try:
+            self._forward(group)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._held, self._kv = (), []
+            release_memory()
+            if len(group.rows) == 1:
+                tokens = len(group.rows[0].ids)
+                for target in group.rows[0].targets:
+                    target.owner[0].error = f"out of memory on one prompt of {tokens} tokens"
+                return
+            half = len(group.rows) // 2
+            log.warning("out of memory on %d rows; going on with %d at a time", len(group.rows), half)
+            self.budget = replace(self.budget, rows=max(1, half))
+            for rows in (group.rows[:half], group.rows[half:]):
+                self._run_group(Group(rows, group.shared))
+
+    @torch.inference_mode()
+    def _forward(self, group: Group) -> None:
+        rows, device = group.rows, self.model.device
+        shared = group.shared
+        self._hold(rows[0].ids[:shared])
+        width = max(len(r.ids) for r in rows) - shared
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        for i, row in enumerate(rows):
+            tail = row.ids[shared:]
+            ids[i, : len(tail)] = torch.tensor(tail)
+        wanted: dict[tuple[int, int], int] = {}
+        for i, row in enumerate(rows):
+            for target in row.targets:
+                for offset in range(len(target.tokens)):
+                    wanted.setdefault((i, target.start - shared + offset), len(wanted))
+        inputs: dict[str, Any] = {"input_ids": ids.to(device), "use_cache": False}
+        if shared:
+            # Padding is on the right, where a causal model cannot look: no mask is needed.
+            cache = self.model.new_cache()
+            for layer, (keys, values) in enumerate(self._kv):
+                cache.update(
+                    keys[..., :shared, :].expand(len(rows), -1, -1, -1),
+                    values[..., :shared, :].expand(len(rows), -1, -1, -1),
+                    layer,
+                )
+            positions = torch.arange(shared, shared + width, device=device)
+            inputs |= {
+                "past_key_values": cache,
+                "use_cache": True,
+                "position_ids": positions.expand(len(rows), -1),
+            }
+        where = torch.tensor(list(wanted), device=device)
+        logits = self.model.logits(where[:, 0], where[:, 1], **inputs)
+        self._collect(rows, shared, wanted, logits)
+
+    def _collect(
+        self, rows: Sequence[Row], shared: int, wanted: dict[tuple[int, int], int], logits: torch.Tensor
+    ) -> None:
+        """Read the targets' log-probabilities off the logits [N, vocab]."""
+        flat = [
+            (wanted[i, target.start - shared + offset], token)
+            for i, row in enumerate(rows)
+            for target in row.targets
+            for offset, token in enumerate(target.tokens)
+        ]
+        index = torch.tensor(flat, device=logits.device)
+        normaliser = torch.logsumexp(logits, dim=-1)
+        logprobs = (logits[index[:, 0], index[:, 1]] - normaliser[index[:, 0]]).tolist()
+        greedy = (logits.argmax(dim=-1)[index[:, 0]] == index[:, 1]).tolist()
+        place = 0
+        for row in rows:
+            for target in row.targets:
+                end = place + len(target.tokens)
+                item, slot = target.owner
+                values = logprobs[place:end]
+                if all(math.isfinite(v) for v in values):
+                    keep = item.request.body.stats.logprobs
+                    item.scores[slot] = ContinuationScore(
+                        logprob=math.fsum(values),
+                        is_greedy=all(greedy[place:end]),
+                        n_tokens=len(values),
+                        token_logprobs=tuple(values) if keep else None,
+                    )
+                else:
+                    item.error = "the model's log-probability is not finite (NaN or infinite)"
+                place = end
+
+    def _hold(self, prefix: tuple[int, ...]) -> None:
+        """Have the keys and values of `prefix` ready, cutting back and extending what is there."""
+        if not prefix:
+            return
+        common = common_prefix(self._held, prefix)
+        if common == len(prefix):
+            return
+        if 2 * common < len(prefix):
+            # Without a cache the causal kernel skips half of the work, which beats reusing a short beginning.
+            common = 0
+        cache = self.model.new_cache()
+        for layer, (keys, values) in enumerate(self._kv if common else ()):
+            cache.update(keys[..., :common, :], values[..., :common, :], layer)
+        device = self.model.device
+        zero = torch.zeros(1, dtype=torch.long, device=device)
+        self.model.logits(
+            zero,
+            zero,
+            input_ids=torch.tensor([prefix[common:]], device=device),
+            position_ids=torch.arange(common, len(prefix), device=device)[None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        self._held = prefix
+        self._kv = [(layer.keys, layer.values) for layer in cache.layers]

@@ -1,0 +1,159 @@
+"""What a plan would cost, told before anything runs and without loading torch: requests, tokens, time,
+memory.
+
+Counts of requests are exact. Prompt tokens are characters divided by a ratio that a sample of the prompts
+gives under the checkpoint's own tokenizer.json (4 characters a token where there is none). Time and memory
+are orders of magnitude, good enough to tell minutes from hours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from forgetbench.checkpoints import files
+from forgetbench.checkpoints.checkpoint import Checkpoint
+from forgetbench.engines.prefix import common_prefix
+from forgetbench.errors import UsageError
+from forgetbench.types import Generate, Plan, Request, Score
+
+_SAMPLE = 64
+_DEFAULT_RATIO = 4.0
+_EFFICIENCY = 0.3
+"""Share of a plain matrix product's speed that a forward pass reaches (attention, norms, Python between
+them)."""
+_FORWARD_OVERHEAD = 0.004
+"""Seconds that a forward pass takes beyond its arithmetic, on a CPU."""
+_BATCH = 48
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Tokens are approximate; seconds and bytes are orders of magnitude (None: cannot be told here)."""
+
+    requests: int
+    score_requests: int
+    generate_requests: int
+    samples: int
+    """Texts to generate (n samples of a request count n)."""
+    prompt_tokens: int
+    computed_prompt_tokens: int
+    """Prompt tokens left after neighbours in the plan share their common beginnings."""
+    max_new_tokens: int
+    """Upper bound: every sample runs to its limit."""
+    seconds: float | None
+    """Upper bound of that kind, on this machine's CPU; None for a GPU or an engine without weights."""
+    memory_bytes: int | None
+    """Weights plus keys and values of one batch."""
+
+
+def estimate(plan: Plan, checkpoint: Checkpoint) -> Estimate:
+    """What running this plan would take."""
+    scores = [r for r in plan.requests if isinstance(r.body, Score)]
+    generates = [r for r in plan.requests if isinstance(r.body, Generate)]
+    ratio = _characters_per_token(plan.requests, checkpoint)
+    characters = [len(r.prompt.text or "") for r in plan.requests]
+    shared = _shared_characters(scores)
+    prompt_tokens = round(sum(characters) / ratio)
+    computed = round((sum(characters) - shared) / ratio)
+    samples = [
+        (r, 1 if r.body.temperature == 0 else len(r.body.seeds)) for r in generates if isinstance(r.body, Generate)
+    ]
+    new_tokens = sum(n * r.body.max_tokens for r, n in samples if isinstance(r.body, Generate))
+    longest = round(max(characters, default=0) / ratio) + max(
+        (r.body.max_tokens for r in generates if isinstance(r.body, Generate)), default=0
+    )
+    seconds, memory = _resources(checkpoint, computed, new_tokens, len(plan.requests), longest)
+    return Estimate(
+        requests=len(plan.requests),
+        score_requests=len(scores),
+        generate_requests=len(generates),
+        samples=sum(n for _, n in samples),
+        prompt_tokens=prompt_tokens,
+        computed_prompt_tokens=computed,
+        max_new_tokens=new_tokens,
+        seconds=seconds,
+        memory_bytes=memory,
+    )
+
+
+def _shared_characters(requests: Sequence[Request]) -> int:
+    """Characters that a scored prompt has in common with the one before it in the plan."""
+    texts = [r.prompt.text or "" for r in requests]
+    return sum(common_prefix(a, b) for a, b in pairwise(texts))
+
+
+def _characters_per_token(requests: Sequence[Request], checkpoint: Checkpoint) -> float:
+    folder = checkpoint.tokenizer_folder
+    if folder is None or not (folder / "tokenizer.json").is_file() or not requests:
+        return _DEFAULT_RATIO
+    from tokenizers import Tokenizer
+
+    step = max(1, len(requests) // _SAMPLE)
+    texts = [r.prompt.text or "" for r in requests[::step]]
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises bare Exception
+        raise UsageError(
+            str(folder / "tokenizer.json"),
+            f"cannot be read as a tokenizer ({error})",
+            "save the tokenizer again",
+        ) from None
+    tokens = sum(len(e.ids) for e in tokenizer.encode_batch(texts, add_special_tokens=False))
+    return max(sum(len(t) for t in texts) / tokens, 0.1) if tokens else _DEFAULT_RATIO
+
+
+def _resources(
+    checkpoint: Checkpoint, prompt_tokens: int, new_tokens: int, requests: int, longest: int
+) -> tuple[float | None, int | None]:
+    """Seconds on this CPU and bytes, or None where there are no weights to measure."""
+    if checkpoint.spec.engine != "transformers":
+        return None, None
+    from forgetbench.engines.transformers_engine import TransformersEngine
+
+    engine = TransformersEngine(checkpoint, **checkpoint.spec.engine_args)
+    weights = files.weight_files(checkpoint.folder)
+    size = _BYTES.get(engine.dtype, 2)
+    parameters = files.count_parameters(weights)
+    if parameters is None:
+        parameters = sum(f.stat().st_size for f in weights) // size
+    config = _text_config(checkpoint.config)
+    layers, width = int(config.get("num_hidden_layers") or 0), _kv_width(config)
+    memory = parameters * size + _BATCH * longest * 2 * layers * width * size
+    if engine.device != "cpu":
+        return None, memory
+    rate = _matrix_rate() * _EFFICIENCY
+    # Each token meets every parameter once (2 operations) and, in attention, half of a prompt on average.
+    attention = 2 * layers * width * longest
+    per_token = 2 * parameters + attention
+    forwards = requests / 4 + new_tokens / _BATCH
+    return (prompt_tokens + new_tokens) * per_token / rate + forwards * _FORWARD_OVERHEAD, memory
+
+
+def _text_config(config: Any) -> dict[str, Any]:
+    inner = config.get("text_config")
+    return dict(inner) if isinstance(inner, dict) else dict(config)
+
+
+def _kv_width(config: dict[str, Any]) -> int:
+    """Keys (or values) of one token in one layer: heads times head size."""
+    heads = int(config.get("num_key_value_heads") or config.get("num_attention_heads") or 1)
+    hidden, all_heads = int(config.get("hidden_size") or 0), int(config.get("num_attention_heads") or 1)
+    return heads * int(config.get("head_dim") or hidden // max(all_heads, 1))
+
+
+def _matrix_rate() -> float:
+    """Floating-point operations per second of a float32 matrix product on this machine, now."""
+    import numpy as np
+
+    left = np.ones((256, 256), dtype=np.float32)
+    best = float("inf")
+    for _ in range(5):
+        begin = time.perf_counter()
+        left @ left
+        best = min(best, time.perf_counter() - begin)
+    return 2 * 256**3 / max(best, 1e-9)

@@ -1,0 +1,156 @@
+"""From tasks to requests: rendered, named by their content, deduplicated, ordered by shared prefix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from forgetbench.checkpoints.checkpoint import Checkpoint
+from forgetbench.errors import UsageError
+from forgetbench.planning.render import render
+from forgetbench.tasks.base import Task
+from forgetbench.types import (
+    GREEDY,
+    Decode,
+    Generate,
+    Item,
+    ItemKey,
+    Origin,
+    Plan,
+    Prompt,
+    PromptSpec,
+    Request,
+    Score,
+    Style,
+    View,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskJob:
+    """One task under one view: which items, in which style, decoded how."""
+
+    task: Task
+    items: Sequence[Item]
+    view: View
+    style: Style
+    num_fewshot: int = 0
+    decode: Decode = field(default_factory=Decode)
+    max_tokens: int | None = None
+    """Overrides the task's own limit."""
+    stop: tuple[str, ...] | None = None
+    """Overrides the task's own stop strings."""
+
+
+def build_plan(jobs: Sequence[TaskJob], checkpoint: Checkpoint, *, replicate: int = 0) -> Plan:
+    """Everything to ask one checkpoint.
+
+    A request's id depends on the checkpoint, the prompt and the decoding alone, never on the suite, a limit
+    or the order of jobs. Items with the same prompt share one greedy request; samples are drawn for each
+    item. What cannot be asked (chat style without a template) becomes a line in `skipped`.
+    """
+    requests: dict[str, Request] = {}
+    origins: dict[str, list[Origin]] = {}
+    skipped: list[str] = []
+    for job in jobs:
+        if job.style == "chat" and not checkpoint.has_chat_template:
+            skipped.append(
+                f"{checkpoint.alias}: {job.task.name} in the {job.view} view needs a chat template and "
+                f"{checkpoint.alias} has none: {len(job.items)} items not asked"
+            )
+            continue
+        failures: Counter[str] = Counter()
+        for item in job.items:
+            spec = job.task.prompt(item, job.num_fewshot)
+            try:
+                request, origin = _plan_item(job, item, spec, checkpoint, replicate)
+            except UsageError as error:
+                failures[str(error)] += 1
+                continue
+            requests.setdefault(request.request_id, request)
+            known = origins.setdefault(request.request_id, [])
+            if origin not in known:
+                known.append(origin)
+        skipped += [
+            f"{checkpoint.alias}: {job.task.name} in the {job.view} view: {line} ({count} items not asked)"
+            for line, count in failures.items()
+        ]
+    ordered = sorted(requests.values(), key=_order)
+    return Plan(
+        requests=tuple(ordered),
+        origins={r.request_id: tuple(origins[r.request_id]) for r in ordered},
+        skipped=tuple(skipped),
+    )
+
+
+def _plan_item(
+    job: TaskJob, item: Item, spec: PromptSpec, checkpoint: Checkpoint, replicate: int
+) -> tuple[Request, Origin]:
+    prompt, continuations = render(spec, job.style, checkpoint)
+    prompt_hash = _sha(prompt.text or "")[:16]
+    if spec.form == "rank":
+        body: Generate | Score = Score(continuations=continuations)
+        decode_id = GREEDY
+    else:
+        body = Generate(
+            max_tokens=job.max_tokens if job.max_tokens is not None else spec.max_tokens,
+            stop=job.stop if job.stop is not None else spec.stop,
+            temperature=job.decode.temperature,
+            top_p=job.decode.top_p if job.decode.temperature > 0 else 1.0,
+        )
+        decode_id = job.decode.decode_id
+        if job.decode.temperature > 0:
+            seeds = tuple(
+                sampling_seed(item.key, prompt_hash, decode_id, sample, replicate, checkpoint.digest)
+                for sample in range(job.decode.n)
+            )
+            body = replace(body, seeds=seeds)
+    origin = Origin(
+        item=item.key,
+        view=job.view,
+        style=job.style,
+        decode_id=decode_id,
+        replicate=replicate,
+        prompt_text_hash=prompt_hash,
+    )
+    return Request(request_id(checkpoint.digest, prompt, body), checkpoint.digest, prompt, body), origin
+
+
+def request_id(checkpoint: str, prompt: Prompt, body: Generate | Score) -> str:
+    """24 hex digits over checkpoint digest, prompt and body: the same question has the same id anywhere."""
+    kind = "score" if isinstance(body, Score) else "generate"
+    return _sha(
+        json.dumps(
+            [checkpoint, asdict(prompt), kind, asdict(body)],
+            sort_keys=True,
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+    )[:24]
+
+
+def sampling_seed(item: ItemKey, prompt_hash: str, decode_id: str, sample: int, replicate: int, checkpoint: str) -> int:
+    """A 63-bit seed of one sample. It differs between checkpoints, so that their draws are independent."""
+    parts = [
+        item.task,
+        item.content_hash,
+        item.occurrence,
+        prompt_hash,
+        decode_id,
+        sample,
+        replicate,
+        checkpoint,
+    ]
+    return int(_sha(json.dumps(parts, separators=(",", ":")))[:16], 16) >> 1
+
+
+def _order(request: Request) -> tuple[bool, str, str]:
+    """Scores first, then by text, so that prompts with a common beginning stand side by side."""
+    return isinstance(request.body, Generate), request.prompt.text or "", request.request_id
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
