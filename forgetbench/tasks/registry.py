@@ -1,0 +1,26 @@
+"""Built-in tasks by name. A new benchmark is one file in this folder and one line here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from forgetbench.errors import UsageError
+from forgetbench.tasks.base import Task
+from forgetbench.tasks.gsm8k import Gsm8k
+from forgetbench.tasks.mmlu import Mmlu
+from forgetbench.tasks.source import DataSource
+
+_TASKS: Mapping[str, Callable[..., Task]] = {"gsm8k": Gsm8k, "mmlu": Mmlu}
+
+TASK_NAMES: tuple[str, ...] = tuple(_TASKS)
+
+
+def get_task(name: str, *, source: DataSource, **options: Any) -> Task:
+    """A built-in task; nothing is read until its `load`. Raises UsageError for a name that is not known."""
+    if name not in _TASKS:
+        close = difflib.get_close_matches(name, TASK_NAMES, 1)
+        cure = f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(TASK_NAMES)}"
+        raise UsageError(f"task '{name}'", "there is no such task", cure)
+    return _TASKS[name](source, **options)
