@@ -58,3 +58,9 @@ class IncomparableError(ForgetbenchError):
 
 class EngineError(ForgetbenchError):
     """The engine died or cannot serve a request kind; finished work stays on disk."""
+
+
+class Interrupted(ForgetbenchError):
+    """Ctrl-C or SIGTERM; finished work is on disk and the same command resumes."""
+
+    exit_code = Exit.INTERRUPTED
