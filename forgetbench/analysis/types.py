@@ -5,9 +5,17 @@ All differences are candidate minus base, as fractions of 1 (0.01 is one point).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from forgetbench.types import Outcome, Style, View
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+OUTCOMES: tuple[Outcome, ...] = ("ok", "unparsed", "truncated", "refused", "timeout", "infra_error")
+"""Column order of `PairedScores.base_outcomes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,11 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One item answered by both. `flip` is 'lost', 'gained', 'same', or 'changed' (continuous, no flip)."""
+    """One item answered by both.
+
+    `flip` is 'lost' or 'gained' (0/1 scores; K samples: the success rate moved by 1/2 or more), 'same',
+    'changed' (any other difference), or 'dropped' (infra_error on a side: no score).
+    """
 
     task: str
     content_hash: str
@@ -117,6 +129,56 @@ class Pair:
     def anchor(self) -> str:
         """Stable id of this pair, for permanent links."""
         return f"{self.task}-{self.content_hash}-{self.occurrence}-{self.view}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedScores:
+    """The paired items of one task under one view, metric and decoding, as arrays: what every statistic is
+    made of, so that the gate decides on the items themselves and not on rounded summaries.
+
+    Arrays have one entry per paired item, sorted by item key. K samples are averaged per item.
+    """
+
+    task: str
+    view: View
+    metric: str
+    decode_id: str
+    primary: bool
+    """Whether this is the metric that the task is decided on."""
+    binary: bool
+    """Every sample's score is 0 or 1."""
+    single: bool
+    """One sample per item and side."""
+    task_types: NDArray[np.object_]
+    strata: NDArray[np.object_]
+    """Subject names or None."""
+    clusters: NDArray[np.int64]
+    """Equal codes belong together, across tasks too; an item without a cluster has a code of its own."""
+    base: NDArray[np.float64]
+    """nan where a side has no score (infra_error)."""
+    candidate: NDArray[np.float64]
+    base_outcomes: NDArray[np.int64]
+    """(n, 6): samples by outcome, columns as in OUTCOMES; dropped items included."""
+    candidate_outcomes: NDArray[np.int64]
+    n_choices: NDArray[np.float64]
+    """nan where the item has no choices."""
+
+    def pick(self, mask: NDArray[Any]) -> PairedScores:
+        """The items where `mask` (n,) is true."""
+        arrays = {name: getattr(self, name)[mask] for name in _ARRAYS}
+        return replace(self, **arrays)
+
+
+_ARRAYS = (
+    "task_types",
+    "strata",
+    "clusters",
+    "base",
+    "candidate",
+    "base_outcomes",
+    "candidate_outcomes",
+    "n_choices",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +206,5 @@ class Comparison:
     """(key, base value, candidate value)."""
     banner: str = ""
     """Shown on top of the report (the demo says that it is a toy)."""
+    scores: tuple[PairedScores, ...] = ()
+    """What the changes were computed from, and the gate decides on."""
