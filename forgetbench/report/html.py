@@ -1,0 +1,201 @@
+"""One self-contained HTML file: no network, no script needed for the summary, model output never markup.
+
+Three walls keep model output from acting: Jinja escapes what it writes, pairs travel as gzip + base64 in
+inert elements and are shown through `textContent`, and a content security policy names the hashes of the only
+script and style sheet that may run.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from forgetbench import __version__, resources
+from forgetbench.analysis.types import Comparison
+from forgetbench.errors import UsageError
+from forgetbench.gate.types import Verdict
+from forgetbench.report import numbers, svg
+from forgetbench.report.context import Context, build_context, comparison_ids
+from forgetbench.report.embed import Embed, Embedded, pack
+
+_STATES = {
+    "PASS": {"sign": "✓", "word": "Pass", "css": "pass"},
+    "FAIL": {"sign": "✕", "word": "Blocked", "css": "fail"},
+    "INCONCLUSIVE": {"sign": "?", "word": "Inconclusive", "css": "open"},
+}
+
+
+def build_report(
+    comparisons: Sequence[Comparison],
+    verdicts: Sequence[Verdict],
+    out: Path,
+    *,
+    title: str = "",
+    banner: str = "",
+    embed: Embed = "flips",
+    lang: str = "en",
+    seed: int = 0,
+) -> Path:
+    """Write the report and return its path. The same input gives the same bytes.
+
+    `embed`: which pairs the file carries (`flips`: flips and a seeded sample of the rest). `banner` replaces
+    the comparisons' own. Raises UsageError where the file cannot be written.
+    """
+    page = render(comparisons, verdicts, title=title, banner=banner, embed=embed, lang=lang, seed=seed)
+    out = Path(out)
+    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(page, encoding="utf-8", newline="\n")
+        draft.replace(out)  # a reader that reloads never sees half a file
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise UsageError(str(out), f"the report cannot be written ({error.strerror})", "name another path") from error
+    return out
+
+
+def render(
+    comparisons: Sequence[Comparison],
+    verdicts: Sequence[Verdict],
+    *,
+    title: str = "",
+    banner: str = "",
+    embed: Embed = "flips",
+    lang: str = "en",
+    seed: int = 0,
+) -> str:
+    """The page as text. See `build_report`."""
+    context = build_context(comparisons, verdicts, title=title, banner=banner)
+    embedded = pack(list(zip(comparison_ids(comparisons), comparisons, strict=True)), embed, seed)
+    return render_context(context, embedded, lang=lang)
+
+
+def render_context(context: Context, embedded: Embedded, *, lang: str = "en") -> str:
+    """Templates, style and script filled in and sealed by the policy."""
+    folder = resources.path("reports")
+    words = _catalogue(folder, lang)
+    style, script = _asset(folder, "report.css"), _asset(folder, "report.js")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        points=numbers.points,
+        plain_points=numbers.plain_points,
+        score=numbers.score,
+        rate=numbers.rate,
+        p_value=numbers.p_value,
+        count=numbers.count,
+    )
+    environment.globals.update(
+        _=_translator(words), mark=svg.mark, plot_row=_plot_row, plot_axis=svg.axis, plot_scale=_plot_scale
+    )
+    return environment.get_template("report.html.j2").render(
+        **context,
+        lang=lang,
+        version=__version__,
+        states=_STATES,
+        style=Markup(style),
+        script=Markup(script),
+        policy=content_security_policy(style, script),
+        embedded=embedded,
+        settings=Markup(_inert_json(_settings(context, embedded, words))),
+    )
+
+
+def content_security_policy(style: str, script: str) -> str:
+    """Nothing may load, and only this very script and style may run."""
+    return (
+        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _asset(folder: Path, name: str) -> str:
+    text = (folder / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+    if "</script" in text.lower() or "</style" in text.lower():
+        raise ValueError(f"{name} would end its own element")
+    return text
+
+
+def _catalogue(folder: Path, lang: str) -> dict[str, str]:
+    """Fixed text of another language: `reports/<lang>.json` maps the English text to it."""
+    if lang == "en":
+        return {}
+    file = folder / f"{lang}.json"
+    if not file.is_file():
+        known = ", ".join(["en", *sorted(f.stem for f in folder.glob("*.json"))])
+        raise UsageError("--lang", f"there is no report in '{lang}'", f"choose one of: {known}")
+    words: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    return words
+
+
+def _translator(words: dict[str, str]) -> Callable[..., str]:
+    def translate(text: str, **values: object) -> str:
+        return words.get(text, text).format(**values) if values else words.get(text, text)
+
+    return translate
+
+
+def _inert_json(value: object) -> str:
+    """JSON that cannot leave its <script type="application/json">."""
+    text = json.dumps(value, separators=(",", ":"))  # ensure_ascii: no lone surrogates, no U+2028
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _settings(context: Context, embedded: Embedded, words: dict[str, str]) -> dict[str, Any]:
+    return {
+        "words": words,
+        "comparisons": [
+            {"id": c["id"], "base": c["base"], "candidate": c["candidate"], "tab": one["id"]}
+            for one in context["candidates"]
+            for c in one["comparisons"]
+        ],
+        "rows": sum(embedded.shown.values()),
+    }
+
+
+def _plot_scale(comparisons: Sequence[Context]) -> svg.Scale:
+    """One axis for all plots of a candidate, so that lengths can be compared between them."""
+    values: list[float] = []
+    for comparison in comparisons:
+        for view in comparison["views"]:
+            for section in view["sections"]:
+                for row in section["rows"]:
+                    change = row["change"]
+                    if not section["folded"]:
+                        values += [change["delta"], change["interval"]["low"], change["interval"]["high"]]
+                    if row["rule"]:
+                        values.append(-row["rule"]["margin"])
+    return svg.scale_for(values)
+
+
+def _plot_row(scale: svg.Scale, row: Context) -> Markup:
+    change, rule = row["change"], row["rule"]
+    return svg.row(
+        scale,
+        delta=change["delta"],
+        low=change["interval"]["low"],
+        high=change["interval"]["high"],
+        lower=change["lower"],
+        direction=row["direction"],
+        margin=rule["margin"] if rule else None,
+        required=bool(rule and rule["required"]),
+    )

@@ -1,0 +1,176 @@
+"""The same verdict in a terminal: what changed, the rules, and last, where the eye ends up, the verdict.
+
+Readable at 80 columns; colour never alone (sign, mark and word say the same); without a terminal neither
+colour nor boxes; on an ASCII-only console the marks become ASCII. All text goes through `visible`, so that no
+escape sequence of a model's reaches the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from forgetbench.analysis.types import Change, Comparison
+from forgetbench.gate.types import Rule, Verdict
+from forgetbench.report import numbers
+from forgetbench.report.context import (
+    VIEWS,
+    candidates_in_order,
+    ordered_types,
+    own_notes,
+    reason_sentence,
+    root_alias,
+    rule_for,
+    rules_about,
+    rules_in_order,
+)
+from forgetbench.report.text import visible
+
+_STATE = {"PASS": ("✓", "green"), "FAIL": ("✕", "red"), "INCONCLUSIVE": ("?", "yellow")}
+_WORD = {"PASS": "Pass", "FAIL": "Blocked", "INCONCLUSIVE": "Inconclusive"}
+_MOVE = {numbers.GAINED: ("▲", "blue"), numbers.LOST: ("▼", "red"), numbers.SAME: ("·", "dim")}
+_ASCII = str.maketrans({"✓": "+", "✕": "x", "▲": "^", "▼": "v", "·": " ", "−": "-", "–": "-", "→": ">", "…": "."})
+
+_WIDE = 104
+"""From this many columns on there is room for forgotten, gained and p."""
+
+
+_MANY = 0.05
+"""Share of unparsed, truncated or refused answers from which on a line says so."""
+
+
+def print_verdict(console: Console, comparisons: Sequence[Comparison], verdicts: Sequence[Verdict]) -> None:
+    """Print all comparisons and verdicts; the last candidate, whose verdict is the exit code, comes last."""
+    writer = _Writer(console)
+    root = root_alias(comparisons, verdicts)
+    names = candidates_in_order(comparisons, verdicts)
+    for before, name in zip([None, *names], names, strict=False):
+        verdict = next((v for v in verdicts if v.candidate == name), None)
+        mine = sorted((c for c in comparisons if c.candidate.alias == name), key=lambda c: c.base.alias != root)
+        for found in mine:
+            writer.comparison(found, rules_about(verdict, found, root, before))
+        if verdict is not None:
+            writer.verdict(verdict, own_notes(verdict, mine))
+
+
+class _Writer:
+    """Knows the console: its width, whether it is a terminal, whether it can print more than ASCII."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.plain = not console.is_terminal
+        self.ascii = console.options.ascii_only
+        self.wide = console.width >= _WIDE
+
+    def text(self, content: str, style: str = "") -> Text:
+        shown = visible(content)
+        if self.ascii:
+            shown = shown.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
+        return Text(shown, style=style)
+
+    def out(self, thing: RenderableType) -> None:
+        self.console.print(thing, highlight=False, soft_wrap=False)
+
+    def table(self) -> Table:
+        # pad_edge off and one blank between columns: 80 columns are few.
+        style = None if self.plain else box.SIMPLE_HEAD
+        return Table(box=style, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
+
+    def comparison(self, found: Comparison, rules: Sequence[Rule]) -> None:
+        for view in VIEWS:
+            for decode in dict.fromkeys(c.decode_id for c in found.changes if c.view == view):
+                mine = [c for c in found.changes if c.view == view and c.decode_id == decode]
+                how = "" if decode == "greedy" else f", {decode}"
+                self.out("")
+                self.out(
+                    Text.assemble(
+                        self.text(f"{found.candidate.alias} against {found.base.alias}, {view} view{how}", "bold"),
+                        self.text("  points, gains first", "dim"),
+                    )
+                )
+                self.out(self.changes(mine, rules))
+                self.rates(mine)
+        for note in found.notes:
+            self.out(self.text(f"note: {note}", "yellow"))
+
+    def changes(self, changes: Sequence[Change], rules: Sequence[Rule]) -> Table:
+        rows = ordered_types(changes) or sorted((c for c in changes if c.kind == "task"), key=lambda c: -c.delta)
+        table = self.table()
+        table.add_column("ability", overflow="fold", ratio=1 if not self.plain else None, min_width=16)
+        for name in ("items", "base", "cand."):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("change", justify="right", no_wrap=True)
+        table.add_column("95 % interval", justify="right", no_wrap=True)
+        table.add_column("margin", justify="right", no_wrap=True)
+        if self.wide:
+            for name in ("forgotten", "gained", "p"):
+                table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("severity", no_wrap=True)
+        for c in rows:
+            mark, style = _MOVE[numbers.direction(c)]
+            rule = rule_for(c, rules)
+            name = f"  {c.group.split('/', 1)[-1]}" if c.kind == "task_type_2" else c.group
+            severity = c.severity.band if c.severity.band != "none" else ""
+            if severity and not c.severity.confirmed:
+                severity += "?"
+            cells = [
+                self.text(name, "bold" if c.kind != "task_type_2" else ""),
+                self.text(str(c.n)),
+                self.text(numbers.score(c.base)),
+                self.text(numbers.score(c.candidate)),
+                self.text(f"{mark} {numbers.points(c.delta)}", style),
+                self.text(numbers.interval(c.interval), "dim" if style == "dim" else ""),
+                self.text(numbers.plain_points(rule.margin) if rule else ""),
+            ]
+            if self.wide:
+                cells += [
+                    self.text(numbers.score(c.forgotten)),
+                    self.text(numbers.score(c.gained)),
+                    self.text(numbers.p_value(c.p_value)),
+                ]
+            table.add_row(*cells, self.text(severity, style if severity else ""))
+        return table
+
+    def rates(self, changes: Sequence[Change]) -> None:
+        """A line where many answers could not be read: that is not forgetting, and the table hides it."""
+        for c in ordered_types(changes):
+            for what in ("unparsed", "truncated", "refused", "timeout"):
+                before, after = getattr(c.base_rates, what), getattr(c.candidate_rates, what)
+                if c.kind == "task_type_1" and max(before, after) > _MANY:
+                    share = f"{numbers.rate(before)} → {numbers.rate(after)} %"
+                    self.out(self.text(f"{what}: {c.group} {share}", "yellow"))
+
+    def rules(self, verdict: Verdict) -> Table:
+        table = self.table()
+        table.add_column("rule", overflow="fold", min_width=12)
+        table.add_column("state", no_wrap=True)
+        table.add_column("why", overflow="fold", ratio=1)
+        for r in rules_in_order(verdict.rules):
+            sign, style = _STATE[r.state]
+            name = visible(r.rule.name) + ("" if r.rule.required else " (advisory)")
+            why = r.reason + (f" Notice: {r.notice}." if r.notice else "")
+            dim = "" if r.rule.required else "dim"
+            table.add_row(
+                self.text(name, dim), self.text(f"{sign} {_WORD[r.state]}", dim or style), self.text(why, dim)
+            )
+        return table
+
+    def verdict(self, verdict: Verdict, notes: Sequence[str]) -> None:
+        sign, style = _STATE[verdict.state]
+        title = self.text(f"{sign} {_WORD[verdict.state]}: {verdict.candidate}", f"bold {style}")
+        lines = [self.text(reason_sentence(verdict)), *(self.text(note, "dim") for note in notes)]
+        end = self.text(f"policy {verdict.policy.name}, exit code {int(verdict.exit_code)}", "dim")
+        self.out("")
+        self.out(self.rules(verdict))
+        self.out("")
+        if self.plain:
+            for line in (title, *lines, end):
+                self.out(line)
+            return
+        safe = box.ASCII if self.ascii else box.HEAVY if verdict.state == "FAIL" else box.ROUNDED
+        self.out(Panel(Group(*lines, end), title=title, title_align="left", border_style=style, box=safe))
