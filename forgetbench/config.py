@@ -67,7 +67,7 @@ class Paths(Strict):
 
 
 class RawStyle(Strict):
-    question: str = "{prompt}"
+    question: str = "Q: {prompt}\nA:"
     """Template of one question; must hold {prompt}."""
     delimiter: str = " "
     separator: str = "\n\n"
@@ -91,6 +91,16 @@ class ChatStyle(Strict):
         return self
 
 
+class NormaliseConfig(Strict):
+    """What is ignored when an answer and a reference are compared (scoring/scorers.py)."""
+
+    ignore_case: bool = False
+    ignore_punctuation: bool = False
+    collapse_whitespace: bool = True
+    final_period: bool = True
+    first_line: bool = False
+
+
 class SuiteTask(Strict):
     """One task of a suite: a built-in benchmark (`task`) or a file of the user's own (`set`)."""
 
@@ -109,13 +119,16 @@ class SuiteTask(Strict):
     scorer: Literal["exact", "contains", "regex", "numeric", "choice"] | None = None
     raw: RawStyle | None = None
     chat: ChatStyle | None = None
+    extract: str | None = None
+    """A pattern: only its first match is scored; no match means unparsed."""
+    normalise: NormaliseConfig | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> SuiteTask:
         if (self.task is None) == (self.set is None):
             raise ValueError("give exactly one of `task` (a built-in benchmark) and `set` (a file of your own)")
         if self.task is not None:
-            for key in ("fewshot", "scorer", "raw", "chat"):
+            for key in ("fewshot", "scorer", "raw", "chat", "extract", "normalise"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"`{key}` belongs to a `set`, not to a built-in task")
         elif self.num_fewshot is not None or self.chat_num_fewshot is not None:

@@ -88,6 +88,7 @@ class Workspace:
 
         if entry.task is not None:
             return get_task(entry.task, source=DataSource(data_dir=self.data_dir, offline=self.offline))
+        from forgetbench.scoring.scorers import Normalise
         from forgetbench.tasks.custom import SetSpec, load_set
 
         here = self.suite_file.parent
@@ -103,6 +104,8 @@ class Workspace:
                 chat=defaults.chat if chat is None else type(defaults.chat)(**chat.model_dump()),
                 stop=defaults.stop if entry.stop is None else entry.stop,
                 max_tokens=entry.max_tokens or defaults.max_tokens,
+                extract=entry.extract,
+                normalise=Normalise(**entry.normalise.model_dump()) if entry.normalise else defaults.normalise,
             )
         )
 
@@ -159,7 +162,9 @@ def open_workspace(
     if unknown:
         known = ", ".join(loaded.models)
         raise UsageError(
-            f"model '{unknown[0]}'", "is neither an alias of the config nor a folder", f"known aliases: {known}"
+            f"model '{unknown[0]}'",
+            "is neither an alias of the config nor a folder",
+            f"known aliases: {known}",
         )
     extra = {m: c for m, c in adhoc.items() if m not in loaded.models}
     if extra or engine:
@@ -171,11 +176,16 @@ def open_workspace(
     suite_config, suite_file = load_suite(suite or loaded.suite, cwd_or_root)
     policy_config = load_policy(policy or loaded.policy, Path.cwd() if policy is not None else root)
     environment = os.environ.get("FORGETBENCH_DATA")
-    folder = data_dir or (Path(environment) if environment else None)
+    folder, named_by = data_dir, "--data-dir"
+    if folder is None and environment:
+        folder, named_by = Path(environment), "FORGETBENCH_DATA"
     if folder is None and loaded.paths.data is not None:
-        folder = root / loaded.paths.data
+        folder, named_by = root / loaded.paths.data, "paths.data in forgetbench.yaml"
     if folder is not None and not folder.is_dir():
-        raise UsageError(f"data folder {folder}", "does not exist", "check --data-dir, FORGETBENCH_DATA or paths.data")
+        raise UsageError(named_by, f"there is no folder {folder}", "name the folder that holds mmlu/, gsm8k/, ...")
+    offline = offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's and transformers' own look-ups heed only this
     return Workspace(
         root=root,
         config=loaded,
@@ -183,6 +193,6 @@ def open_workspace(
         suite_file=suite_file,
         policy=policy_config,
         data_dir=folder,
-        offline=offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"),
+        offline=offline,
         limit=limit,
     )

@@ -75,8 +75,9 @@ def load_yaml(file: Path, what: str) -> tuple[dict[str, Any], _Lines]:
         loader = yaml.SafeLoader(text)
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
+                line = event.start_mark.line + 1 if event.start_mark is not None else 1
                 raise UsageError(
-                    f"{file}:{event.start_mark.line + 1}",
+                    f"{file}:{line}",
                     f"uses the alias '*{event.anchor}'",
                     "write the value out, or use `extends`",
                 )

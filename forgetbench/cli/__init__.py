@@ -20,7 +20,10 @@ def main() -> None:
     except ForgetbenchError as e:
         fail(str(e), e.exit_code)
     except KeyboardInterrupt:
-        fail("interrupted; everything finished so far is kept: the same command goes on from there", Exit.INTERRUPTED)
+        fail(
+            "interrupted; everything finished so far is kept: the same command goes on from there",
+            Exit.INTERRUPTED,
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.INTERNAL)
@@ -28,4 +31,7 @@ def main() -> None:
         if os.environ.get("FORGETBENCH_DEBUG"):
             raise
         line = " ".join(f"{type(e).__name__}: {e}".split())
-        fail(f"internal error: {line}; set FORGETBENCH_DEBUG=1 to see where, and please report it", Exit.INTERNAL)
+        fail(
+            f"internal error: {line}; set FORGETBENCH_DEBUG=1 to see where, and please report it",
+            Exit.INTERNAL,
+        )

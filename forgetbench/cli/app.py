@@ -14,7 +14,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda t: t.replace("_", "-")},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda t: t.replace("_", "-"),
+    },
 )
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="forgetbench.yaml (default: here or above)")]
@@ -56,7 +59,9 @@ def compare(
     offline: OfflineOption = False,
     limit: LimitOption = None,
     engine: EngineOption = None,
-    plan: Annotated[bool, typer.Option("--plan", help="run nothing: show requests, cost, and what could be seen")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="run nothing: show requests, cost, and what could be seen")
+    ] = False,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -44,7 +44,14 @@ def _gpu() -> Line:
 def checks(config: Path | None) -> list[Line]:
     """All checks; pure reading."""
     version = ".".join(map(str, sys.version_info[:3]))
-    lines = [Line("ok" if sys.version_info >= (3, 11) else "fail", "Python", version, "" if sys.version_info >= (3, 11) else "use 3.11 or newer")]
+    lines = [
+        Line(
+            "ok" if sys.version_info >= (3, 11) else "fail",
+            "Python",
+            version,
+            "" if sys.version_info >= (3, 11) else "use 3.11 or newer",
+        )
+    ]
     lines.append(_library("torch", "torch", True, "pip install torch"))
     lines.append(_library("transformers", "transformers", True, "pip install transformers"))
     lines.append(_library("peft", "peft", False, "needed for LoRA adapters: pip install 'forgetbench[train]'"))
@@ -52,7 +59,9 @@ def checks(config: Path | None) -> list[Line]:
     if importlib.util.find_spec("torch") is not None:
         lines.append(_gpu())
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    lines.append(Line("ok" if free > 2 else "warn", "disk", f"{free:.0f} GB free here", "" if free > 2 else "make room"))
+    lines.append(
+        Line("ok" if free > 2 else "warn", "disk", f"{free:.0f} GB free here", "" if free > 2 else "make room")
+    )
     data = os.environ.get("FORGETBENCH_DATA")
     if data and not Path(data).is_dir():
         lines.append(Line("fail", "FORGETBENCH_DATA", f"{data} does not exist", "mend or unset it"))

@@ -1,0 +1,112 @@
+"""`forgetbench compare`, `gate` and `report`: they differ in whether anything is run and what is written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from forgetbench import flow
+from forgetbench.cli.output import console, print_json, say
+from forgetbench.cli.progress import bars
+from forgetbench.errors import UsageError
+from forgetbench.workspace import Workspace
+
+
+def compare(
+    ws: Workspace, base: str, candidates: Sequence[str], *, execute: bool, report: Path | None, as_json: bool
+) -> None:
+    judged = _judge(ws, base, candidates, execute=execute)
+    path = _write_report(ws, judged, report)
+    _show(judged, path, as_json)
+    sys.exit(judged[-1].verdict.exit_code)
+
+
+def gate(ws: Workspace, base: str, candidates: Sequence[str], *, as_json: bool) -> None:
+    judged = _judge(ws, base, candidates, execute=False)
+    _show(judged, None, as_json)
+    sys.exit(judged[-1].verdict.exit_code)
+
+
+def report(ws: Workspace, base: str, candidates: Sequence[str], *, out: Path | None, as_json: bool) -> None:
+    path = _write_report(ws, _judge(ws, base, candidates, execute=False), out)
+    if as_json:
+        print_json({"report": str(path)})
+    else:
+        say(f"report: {path}")
+
+
+def _judge(ws: Workspace, base: str, candidates: Sequence[str], *, execute: bool) -> list[flow.Judgement]:
+    if base in candidates and len(candidates) > 1:
+        raise UsageError(f"candidate '{base}'", "is the base itself", "compare it alone, or leave it out")
+    loaded = ws.tasks()
+    aliases = flow.aliases(ws, base, candidates)
+    points = {alias: flow.checkpoint(ws, alias) for alias in aliases}
+    policies = flow.policies(ws, loaded, points, base, candidates)
+    runs = {}
+    for alias in aliases:
+        if execute:
+            with bars(alias) as progress:
+                runs[alias] = flow.run(ws, alias, loaded, progress, say)
+        else:
+            runs[alias] = flow.run(ws, alias, loaded, say=say, generate=False)
+    if execute:
+        say("comparing")
+    return flow.judge(ws, loaded, runs, policies, base, candidates)
+
+
+def _write_report(ws: Workspace, judged: Sequence[flow.Judgement], out: Path | None) -> Path:
+    from forgetbench.report.html import build_report
+
+    base = judged[-1].verdict.base
+    name = "-".join([base, *(j.alias for j in judged)]).replace("/", "_").strip("._") or "report"
+    path = out or ws.reports / f"{name[:120]}.html"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return build_report(
+            [c for j in judged for c in j.comparisons],
+            [j.verdict for j in judged],
+            path,
+            title=f"{base} → {judged[-1].alias}",
+            banner=ws.suite.banner,
+        )
+    except OSError as e:
+        raise UsageError(str(path), f"cannot be written ({e.strerror})", "choose another path with --report") from None
+
+
+def _show(judged: Sequence[flow.Judgement], path: Path | None, as_json: bool) -> None:
+    if as_json:
+        print_json(_as_json(judged, path))
+        return
+    from forgetbench.report.terminal import print_verdict
+
+    print_verdict(console(), [c for j in judged for c in j.comparisons], [j.verdict for j in judged])
+    if path is not None:
+        print(f"report: {path}")
+
+
+def _as_json(judged: Sequence[flow.Judgement], path: Path | None) -> dict[str, Any]:
+    from forgetbench.gate.serialise import verdict_to_dict
+
+    return {
+        "exit_code": int(judged[-1].verdict.exit_code),
+        "report": str(path) if path is not None else None,
+        "verdicts": [verdict_to_dict(j.verdict) for j in judged],
+    }
+
+
+def plan(ws: Workspace, base: str, candidates: Sequence[str], *, as_json: bool) -> None:
+    """Run nothing: what would be asked, what it would cost, and what it could see."""
+    loaded = ws.tasks()
+    aliases = flow.aliases(ws, base, candidates)
+    points = {alias: flow.checkpoint(ws, alias) for alias in aliases}
+    policy = flow.policies(ws, loaded, points, base, candidates)[candidates[-1]]
+    costs = [(alias, flow.cost(ws, points[alias], loaded)) for alias in aliases]
+    power = flow.power(ws, loaded, policy)
+    from forgetbench.report.plan import plan_to_dict, print_plan
+
+    if as_json:
+        print_json(plan_to_dict(costs, power))
+    else:
+        print_plan(console(), costs, power)

@@ -1,0 +1,284 @@
+"""The street, walked from end to end for a workspace: what `run`, `compare`, `gate` and `report` share.
+
+checkpoint + suite -> plan -> engine -> scoring -> run;   run + run -> comparison -> verdict
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forgetbench.errors import UsageError
+from forgetbench.types import Decode, Item, Style, View
+from forgetbench.workspace import Workspace
+
+if TYPE_CHECKING:
+    from forgetbench.analysis.types import Comparison
+    from forgetbench.checkpoints.checkpoint import Checkpoint
+    from forgetbench.config import SuiteTask
+    from forgetbench.engines.base import Engine
+    from forgetbench.execute import Progress
+    from forgetbench.gate.policy import TaskFacts
+    from forgetbench.gate.power import PowerTable
+    from forgetbench.gate.types import Against, Policy, Verdict
+    from forgetbench.planning.estimate import Estimate
+    from forgetbench.planning.plan import TaskJob
+    from forgetbench.runs.store import Run
+    from forgetbench.tasks.base import Task
+
+Loaded = Sequence[tuple["SuiteTask", "Task"]]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One candidate against the base (and, where there is one before it, against that)."""
+
+    alias: str
+    against: Mapping[Against, Comparison]
+    verdict: Verdict
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Each once: against the base, then the locked release, then the one before."""
+        found = [self.against[k] for k in ("base", "locked", "previous") if k in self.against]
+        return [c for i, c in enumerate(found) if all(c is not d for d in found[:i])]
+
+
+def checkpoint(ws: Workspace, alias: str) -> Checkpoint:
+    """Resolve an alias; loads neither tokenizer nor torch."""
+    from forgetbench.checkpoints.resolve import resolve
+
+    return resolve(ws.spec(alias), cache_dir=ws.cache)
+
+
+def selected(ws: Workspace, entry: SuiteTask, task: Task) -> Sequence[Item]:
+    """The items of a task that the suite (or --limit) asks for."""
+    from forgetbench.tasks.select import select
+
+    return select(task.load(), limit=ws.limit or entry.limit, per_stratum=entry.task == "mmlu")
+
+
+def jobs(ws: Workspace, loaded: Loaded, point: Checkpoint) -> list[TaskJob]:
+    """One job for each task and view of the suite, with its items selected."""
+    from forgetbench.planning.plan import TaskJob
+
+    made: list[TaskJob] = []
+    for entry, task in loaded:
+        items = selected(ws, entry, task)
+        for view in entry.views or ws.suite.views:
+            style = _style(view, point)
+            made.append(
+                TaskJob(
+                    task=task,
+                    items=items,
+                    view=view,
+                    style=style,
+                    num_fewshot=_num_fewshot(entry, style),
+                    decode=Decode(),
+                    max_tokens=entry.max_tokens,
+                    stop=entry.stop,
+                )
+            )
+    return made
+
+
+def _style(view: View, point: Checkpoint) -> Style:
+    if view == "ability":
+        return "raw"
+    if view == "chat":
+        return "chat"
+    return "chat" if point.has_chat_template else "raw"
+
+
+def _num_fewshot(entry: SuiteTask, style: Style) -> int:
+    if entry.set is not None:
+        shots = entry.raw if style == "raw" else entry.chat
+        return shots.num_fewshot if shots is not None else 0
+    raw = 5 if entry.num_fewshot is None else entry.num_fewshot
+    if style == "raw":
+        return raw
+    return raw if entry.chat_num_fewshot is None else entry.chat_num_fewshot
+
+
+def run_dir(ws: Workspace, point: Checkpoint) -> Path:
+    """Where the run of a checkpoint lies: named by alias, checkpoint digest and engine identity."""
+    from forgetbench.engines.registry import make_engine
+    from forgetbench.runs.store import run_folder
+
+    return run_folder(ws.runs, point.spec.alias, point.digest, make_engine(point).identity)
+
+
+def run(
+    ws: Workspace,
+    alias: str,
+    loaded: Loaded,
+    progress: Progress | None = None,
+    say: Say = print,
+    *,
+    generate: bool = True,
+) -> Run:
+    """The run of one checkpoint on the suite, whatever is missing of it run first.
+
+    With `generate` False nothing is asked of any engine: a UsageError says what is missing and the cure.
+    """
+    from forgetbench.engines.registry import make_engine
+    from forgetbench.execute import execute
+    from forgetbench.planning.plan import build_plan
+
+    point = checkpoint(ws, alias)
+    engine = make_engine(point)
+    work = jobs(ws, loaded, point)
+    plan = build_plan(work, point)
+
+    def refuse() -> Engine:
+        raise UsageError(
+            f"model '{alias}'",
+            f"has no complete run of this checkpoint on suite {ws.suite.name} in {ws.runs}",
+            f"run it first: forgetbench run {alias}",
+        )
+
+    if generate:
+        for line in plan.skipped:
+            say(line)
+    elif not (run_dir(ws, point) / "manifest.json").is_file():
+        refuse()
+    return execute(
+        plan,
+        work,
+        point,
+        (lambda: engine) if generate else refuse,
+        run_dir(ws, point),
+        progress,
+        engine_identity=engine.identity,
+        on_note=say,
+    )
+
+
+def aliases(ws: Workspace, base: str, candidates: Sequence[str]) -> list[str]:
+    """Every checkpoint that a comparison needs, each once: base, locked release, candidates."""
+    locked = [ws.config.locked] if ws.config.locked else []
+    return list(dict.fromkeys([base, *locked, *candidates]))
+
+
+def facts(ws: Workspace, loaded: Loaded) -> dict[str, TaskFacts]:
+    """What a policy has to know of the suite's tasks."""
+    from forgetbench.gate.policy import TaskFacts
+
+    return {
+        task.name: TaskFacts(
+            n=len(selected(ws, entry, task)),
+            task_types=frozenset(i.task_type for i in selected(ws, entry, task)),
+            views=frozenset(entry.views or ws.suite.views),
+        )
+        for entry, task in loaded
+    }
+
+
+def check_policy(ws: Workspace, loaded: Loaded) -> None:
+    """Every rule of the policy has something to decide on, or a UsageError."""
+    from forgetbench.gate.policy import resolve_policy
+
+    policy = resolve_policy(_policy_mapping(ws), facts(ws, loaded))
+    metrics = {task.name: set(task.metrics) for _, task in loaded}
+    for rule in policy.rules:
+        if rule.against == "locked" and ws.config.locked is None:
+            raise UsageError(
+                f"policy '{policy.name}', rule '{rule.name}'",
+                "is against the locked release, and none is named",
+                "set `locked:` in forgetbench.yaml to an alias",
+            )
+        known = set().union(*(m for t, m in metrics.items() if rule.task in (None, t)))
+        if rule.metric is not None and rule.metric not in known:
+            raise UsageError(
+                f"policy '{policy.name}', rule '{rule.name}'",
+                f"no task has the metric '{rule.metric}'",
+                f"use one of {', '.join(sorted(known))}",
+            )
+
+
+def _policy_mapping(ws: Workspace) -> dict[str, Any] | None:
+    return None if ws.policy is None else ws.policy.model_dump()
+
+
+def policies(
+    ws: Workspace, loaded: Loaded, points: Mapping[str, Checkpoint], base: str, candidates: Sequence[str]
+) -> dict[str, Policy]:
+    """The frozen policy of each candidate: what chat is decided against depends on who has a template."""
+    from forgetbench.gate.policy import chat_reference, resolve_policy
+
+    check_policy(ws, loaded)
+    suite = facts(ws, loaded)
+    made: dict[str, Policy] = {}
+    for i, alias in enumerate(candidates):
+        locked = ws.config.locked if ws.config.locked != alias else None
+        reference = chat_reference(
+            base=points[base].has_chat_template,
+            locked=locked is not None and points[locked].has_chat_template,
+            previous=i > 0 and points[candidates[i - 1]].has_chat_template,
+        )
+        if not points[alias].has_chat_template:
+            reference = None
+        made[alias] = resolve_policy(_policy_mapping(ws), suite, chat_against=reference)
+    return made
+
+
+def judge(
+    ws: Workspace,
+    loaded: Loaded,
+    runs: Mapping[str, Run],
+    policies: Mapping[str, Policy],
+    base: str,
+    candidates: Sequence[str],
+) -> list[Judgement]:
+    """Each candidate against the base, the locked release and the one before it. Raises IncomparableError."""
+    from forgetbench.analysis.compare import compare_runs
+    from forgetbench.gate.verdict import decide
+
+    metrics = {task.name: task.metrics[0] for _, task in loaded}
+    known: dict[tuple[str, str], Comparison] = {}
+
+    def comparison(of: str, to: str) -> Comparison:
+        if (of, to) not in known:
+            known[of, to] = compare_runs(
+                runs[of], runs[to], suite=ws.suite.name, metrics=metrics, banner=ws.suite.banner
+            )
+        return known[of, to]
+
+    made: list[Judgement] = []
+    for i, alias in enumerate(candidates):
+        against: dict[Against, Comparison] = {"base": comparison(base, alias)}
+        if ws.config.locked and ws.config.locked != alias:
+            against["locked"] = comparison(ws.config.locked, alias)
+        if i > 0:
+            against["previous"] = comparison(candidates[i - 1], alias)
+        made.append(Judgement(alias, against, decide(against, policies[alias])))
+    return made
+
+
+def power(ws: Workspace, loaded: Loaded, policy: Policy) -> PowerTable:
+    """What the policy can decide with the suite's items; clusters count, not the items that share them."""
+    from forgetbench.gate.policy import matching_tasks
+    from forgetbench.gate.power import plan_power
+
+    suite = facts(ws, loaded)
+    sizes: dict[str, int] = {}
+    for rule in policy.rules:
+        clusters: set[object] = set()
+        for entry, task in loaded:
+            if task.name in matching_tasks(rule, suite):
+                for item in selected(ws, entry, task):
+                    if not rule.task_type or f"{item.task_type}/".startswith(f"{rule.task_type}/"):
+                        clusters.add(item.cluster if item.cluster is not None else item.key)
+        sizes[rule.name] = len(clusters)
+    return plan_power(policy, sizes)
+
+
+def cost(ws: Workspace, point: Checkpoint, loaded: Loaded) -> Estimate:
+    """What running a checkpoint on the suite would take, from nothing."""
+    from forgetbench.planning.estimate import estimate
+    from forgetbench.planning.plan import build_plan
+
+    return estimate(build_plan(jobs(ws, loaded, point), point), point)
