@@ -25,6 +25,12 @@ def _name(value: str) -> str:
     return value
 
 
+def _label(value: str) -> str:
+    if not value.strip() or len(value) > 100 or not value.isprintable():
+        raise ValueError("use one line of up to 100 printable characters")
+    return value
+
+
 def _task_type(value: str) -> str:
     parts = value.split("/")
     if len(parts) > 2 or not all(parts):
@@ -33,6 +39,7 @@ def _task_type(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+Label = Annotated[str, AfterValidator(_label)]
 TaskTypePath = Annotated[str, AfterValidator(_task_type)]
 Points = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -163,7 +170,7 @@ class SuiteConfig(Strict):
 class RuleConfig(Strict):
     """One rule of a policy; margins in points."""
 
-    name: Name | None = None
+    name: Label | None = None
     task: Name | None = None
     task_type: TaskTypePath | None = None
     tasks: tuple[Name, ...] = ()
@@ -187,7 +194,7 @@ class RuleConfig(Strict):
 
 
 class PolicyConfig(Strict):
-    name: Name
+    name: Label
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     rules: Annotated[tuple[RuleConfig, ...], Field(min_length=1)]
 

@@ -64,3 +64,9 @@ class Interrupted(ForgetbenchError):
     """Ctrl-C or SIGTERM; finished work is on disk and the same command resumes."""
 
     exit_code = Exit.INTERRUPTED
+
+
+class ModelLoadError(EngineError):
+    """A checkpoint or device that cannot be used as configured: the user's to mend."""
+
+    exit_code = Exit.USAGE

@@ -219,8 +219,6 @@ def policies(
             locked=locked is not None and points[locked].has_chat_template,
             previous=i > 0 and points[candidates[i - 1]].has_chat_template,
         )
-        if not points[alias].has_chat_template:
-            reference = None
         made[alias] = resolve_policy(_policy_mapping(ws), suite, chat_against=reference)
     return made
 

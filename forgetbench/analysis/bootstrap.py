@@ -45,7 +45,7 @@ def cluster_sums(values: Floats, clusters: NDArray[np.int64]) -> Clusters:
     """Sum and size of each cluster of `values` (n,), `clusters` (n,) being labels of any numbering."""
     _, codes = np.unique(clusters, return_inverse=True)
     # Rounded, since the order of a sum's terms shows in its last digit and would split one value into two.
-    sums = np.round(np.bincount(codes, weights=values).astype(np.float64), 12)
+    sums: Floats = np.bincount(codes, weights=values).astype(np.float64).round(12)
     return Clusters(sums, np.bincount(codes).astype(np.float64))
 
 

@@ -135,8 +135,7 @@ def changes_of(
         key = (group.kind, group.scores.view, group.scores.primary)
         family[key] = family.get(key, 0) + 1
     return [
-        _change(group, fit, family[group.kind, group.scores.view, group.scores.primary])
-        for group, fit in made
+        _change(group, fit, family[group.kind, group.scores.view, group.scores.primary]) for group, fit in made
     ], notes
 
 

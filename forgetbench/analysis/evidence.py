@@ -38,9 +38,7 @@ def flip_of(base: float, candidate: float, *, binary: bool) -> str:
 
 def _pairs(pairing: Pairing, m: Matched, scores: PairedScores) -> Iterator[Pair]:
     base_rows = _shown(pairing.base, m.base_rows, m.base_of, m.base_first, scores, scores.base)
-    rows = _shown(
-        pairing.candidate, m.candidate_rows, m.candidate_of, m.candidate_first, scores, scores.candidate
-    )
+    rows = _shown(pairing.candidate, m.candidate_rows, m.candidate_of, m.candidate_first, scores, scores.candidate)
     prompts, prompts2 = pairing.base.column("prompt"), pairing.candidate.column("prompt")
     gold, source = pairing.base.column("gold"), pairing.base.column("source")
     for i, item in enumerate(m.items.tolist()):

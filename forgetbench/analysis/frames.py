@@ -88,9 +88,7 @@ def prepare(
         _reduce(frame, selection, replicate, alias)
         for frame, replicate, alias in zip((base, candidate), selection.replicates, aliases, strict=True)
     ]
-    triples = [
-        list(zip(f["task"], f["content_hash"], f["occurrence"].astype(int), strict=True)) for f in frames
-    ]
+    triples = [list(zip(f["task"], f["content_hash"], f["occurrence"].astype(int), strict=True)) for f in frames]
     codes = {key: code for code, key in enumerate(sorted({*triples[0], *triples[1]}))}
     keys = [ItemKey(str(task), str(content), int(occurrence)) for task, content, occurrence in codes]
     sides = [
@@ -175,15 +173,11 @@ def _scores(value: object, alias: str) -> Mapping[str, float]:
     except ValueError:
         parsed = None
     if not isinstance(parsed, dict):
-        raise IncomparableError(
-            [f"the records of {alias} have scores that are no JSON object: {value[:60]!r}"]
-        )
+        raise IncomparableError([f"the records of {alias} have scores that are no JSON object: {value[:60]!r}"])
     return parsed
 
 
-def same(
-    left: NDArray[np.object_], right: NDArray[np.object_]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def same(left: NDArray[np.object_], right: NDArray[np.object_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(equal, unknown): element by element; unknown where a side is None (imports may lack provenance)."""
     unknown = np.asarray([a is None or b is None for a, b in zip(left, right, strict=True)], dtype=np.bool_)
     equal = np.asarray([a == b for a, b in zip(left, right, strict=True)], dtype=np.bool_)

@@ -149,9 +149,7 @@ def _match_view(
     for task in tasks:
         decodings = [{d for t, d in group if t == task} for group in groups]
         if all(decodings) and decodings[0] != decodings[1]:
-            have = "; ".join(
-                f"{s.alias} {', '.join(sorted(d))}" for s, d in zip(sides, decodings, strict=True)
-            )
+            have = "; ".join(f"{s.alias} {', '.join(sorted(d))}" for s, d in zip(sides, decodings, strict=True))
             sink.append(f"{task} ({view}): decoding differs: {have}")
         for decode_id in sorted(decodings[0] | decodings[1]):
             if all(decodings) and not all(decode_id in d for d in decodings):
@@ -176,9 +174,7 @@ def _groups(side: SideFrame, view: View) -> dict[tuple[str, str], NDArray[np.int
 def _report_extra(side: SideFrame, where: str, extra: NDArray[np.int64], total: int, sink: list[str]) -> None:
     if extra.size:
         examples = ", ".join(item_text(side.keys[i]) for i in extra[:_EXAMPLES])
-        sink.append(
-            f"{where}: {extra.size} of {total} items only in {side.alias} ({examples}{_more(extra.size)})"
-        )
+        sink.append(f"{where}: {extra.size} of {total} items only in {side.alias} ({examples}{_more(extra.size)})")
 
 
 def _more(count: int) -> str:
@@ -214,9 +210,7 @@ def _check(sides: tuple[SideFrame, SideFrame], m: Matched, found: _Findings) -> 
     def report(sink: list[str], what: str, items: NDArray[np.int64]) -> None:
         if items.size:
             examples = ", ".join(item_text(base.keys[i]) for i in items[:_EXAMPLES])
-            sink.append(
-                f"{where}: {what} on {items.size} of {m.items.size} items ({examples}{_more(items.size)})"
-            )
+            sink.append(f"{where}: {what} on {items.size} of {m.items.size} items ({examples}{_more(items.size)})")
 
     for column, what in (
         ("gold_hash", "the reference answer differs"),
@@ -228,18 +222,14 @@ def _check(sides: tuple[SideFrame, SideFrame], m: Matched, found: _Findings) -> 
     if m.view == "ability":
         report(found.differences, "the rendered prompt differs", prompts)
         if unknown:
-            found.notes.append(
-                f"{where}: {unknown} items without a prompt hash: equal prompts are taken on trust"
-            )
+            found.notes.append(f"{where}: {unknown} items without a prompt hash: equal prompts are taken on trust")
         tokens, _ = differing("prompt_token_hash")
         report(found.notes, "the same prompt has other tokens", tokens)
     else:
         report(found.notes, "the rendered prompt differs (each has its own template)", prompts)
 
 
-def _clusters(
-    sides: tuple[SideFrame, SideFrame], matched: Sequence[Matched], found: _Findings
-) -> dict[int, int]:
+def _clusters(sides: tuple[SideFrame, SideFrame], matched: Sequence[Matched], found: _Findings) -> dict[int, int]:
     """Item code -> cluster code. The one source of truth for what counts as independent.
 
     Labels are shared between tasks, so that items of two tasks about one fact stand together. Repeated
@@ -256,9 +246,7 @@ def _clusters(
             noted.add(m.task)
             found.notes.append(f"{m.task}: many items repeat another's content; copies count as one cluster")
         theirs = candidate.column("cluster")[m.candidate_first]
-        for key, code, b, c in zip(
-            keys, m.items.tolist(), base.column("cluster")[m.base_first], theirs, strict=True
-        ):
+        for key, code, b, c in zip(keys, m.items.tolist(), base.column("cluster")[m.base_first], theirs, strict=True):
             label = b if isinstance(b, str) else c if isinstance(c, str) else None
             if label is not None:
                 labels[code] = ("cluster", label)
@@ -277,9 +265,7 @@ def _scores(
 ) -> Iterator[PairedScores]:
     rows, of = (m.base_rows, m.candidate_rows), (m.base_of, m.candidate_of)
     n = m.items.size
-    names = list(
-        dict.fromkeys(k for s, r in zip(sides, rows, strict=True) for i in r.tolist() for k in s.scores[i])
-    )
+    names = list(dict.fromkeys(k for s, r in zip(sides, rows, strict=True) for i in r.tolist() for k in s.scores[i]))
     if primary is None:
         primary = names[0] if names else "success"
     elif names and primary not in names:

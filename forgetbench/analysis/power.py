@@ -60,9 +60,7 @@ def p_fail(n: float, margin: float, psi: float = PSI, *, delta: float = 0.0, alp
     if n <= 0:
         return 0.0
     z = normal_quantile(1.0 - alpha)
-    excess = (-margin / 2.0 - delta) * math.sqrt(n) - 1.0 / math.sqrt(
-        n
-    )  # the continuity correction of one pair
+    excess = (-margin / 2.0 - delta) * math.sqrt(n) - 1.0 / math.sqrt(n)  # the continuity correction of one pair
     return _probability(excess - z * math.sqrt(_null_variance(psi, delta, -margin / 2.0)), psi - delta**2)
 
 

@@ -26,13 +26,18 @@ def locate(name: str, revision: str | None, where: str) -> Path:
 
     `where` names the config key, for errors. Raises UsageError when there is neither.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    shown = f"{where}: {' '.join(name.split())[:300]}"
+    try:
+        folder = Path(name).expanduser()
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, an unknown ~user
+        is_folder = exists = False
+    if name.strip() and is_folder:
         return folder
-    if folder.exists():
-        raise UsageError(f"{where}: {name}", "is a file, not a folder", "name the folder that holds it")
+    if name.strip() and exists:
+        raise UsageError(shown, "is a file, not a folder", "name the folder that holds it")
     if not _HUB_ID.fullmatch(name) or len(name) > 200:
-        raise UsageError(f"{where}: {name[:300]}", "there is no such folder", "check the path")
+        raise UsageError(shown, "there is no such folder", "check the path")
     return _snapshot(name, revision, where)
 
 

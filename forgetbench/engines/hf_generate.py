@@ -10,13 +10,15 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from forgetbench.engines.encode import Encoder, token_hash
 from forgetbench.engines.hf_batch import Batch
 from forgetbench.engines.hf_model import HFModel, is_out_of_memory, release_memory
+from forgetbench.engines.hf_prefill import Prefiller
+from forgetbench.engines.prefix import Budget
 from forgetbench.engines.sampling import Chosen, UniformStream, choose
 from forgetbench.engines.stops import StopMatcher
 from forgetbench.types import FinishReason, Generate, Generation, Request, Response, TopTokens
@@ -91,15 +93,14 @@ class _Row:
 
 
 class Generator:
-    """Serves Generate requests. `max_rows` and `max_tokens` bound a batch (tokens: rows x (prompt +
-    answer))."""
+    """Serves Generate requests. Batches hold at most `budget.rows` rows and `budget.tokens` tokens (rows times
+    prompt and answer)."""
 
     def __init__(
-        self, model: HFModel, encoder: Encoder, stop_ids: Sequence[int], max_rows: int, max_tokens: int
+        self, model: HFModel, encoder: Encoder, prefiller: Prefiller, stop_ids: Sequence[int], budget: Budget
     ) -> None:
-        self.model, self.encoder = model, encoder
+        self.model, self.encoder, self.prefiller, self.budget = model, encoder, prefiller, budget
         self.stop_ids = frozenset(stop_ids)
-        self.max_rows, self.max_tokens = max_rows, max_tokens
         self._matchers: dict[tuple[str, ...], StopMatcher] = {}
 
     def run(self, requests: Sequence[Request]) -> Iterator[Response]:
@@ -146,11 +147,11 @@ class Generator:
         """How many of these rows, longest prompt first, one batch may hold (at least one)."""
         longest = len(rows[0].owner.prompt)
         answer = 0
-        for count, row in enumerate(rows[: self.max_rows]):
+        for count, row in enumerate(rows[: self.budget.rows]):
             answer = max(answer, row.owner.body.max_tokens)
-            if count and (count + 1) * (longest + answer) > self.max_tokens:
+            if count and (count + 1) * (longest + answer) > self.budget.tokens:
                 return count
-        return min(len(rows), self.max_rows)
+        return min(len(rows), self.budget.rows)
 
     def _run_batch(self, rows: Sequence[_Row]) -> Iterator[_Pending]:
         """Generate a batch; out of memory, begin its unfinished rows again in halves."""
@@ -160,6 +161,7 @@ class Generator:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+        self.prefiller.forget()
         release_memory()
         left = [r for r in rows if r.sample not in r.owner.done and r.owner.error is None]
         if not left:
@@ -170,7 +172,7 @@ class Generator:
             yield left[0].owner
             return
         half = max(1, len(left) // 2)
-        self.max_rows = min(self.max_rows, half)
+        self.budget = replace(self.budget, rows=min(self.budget.rows, half))
         log.warning("out of memory on %d rows; going on with %d at a time", len(left), half)
         for row in left:
             row.reset()
@@ -180,7 +182,7 @@ class Generator:
     def _loop(self, rows: Sequence[_Row]) -> Iterator[_Pending]:
         """Yield each request when its last sample finishes."""
         begin = time.perf_counter()
-        batch = Batch(self.model, [r.owner.prompt for r in rows])
+        batch = Batch(self.prefiller, self.budget, [r.owner.prompt for r in rows])
         rows = list(rows)
         alive = [True] * len(rows)
         with torch.inference_mode():

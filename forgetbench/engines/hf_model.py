@@ -4,18 +4,19 @@ positions only, caches that fit the architecture, and a way to recognise running
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging as hf_logging
 
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.checkpoints.files import one_line
-from forgetbench.errors import EngineError, ForgetbenchError
+from forgetbench.errors import ForgetbenchError, ModelLoadError
 
 _PLAIN_ATTENTION = {"full_attention", "sliding_attention", "attention"}
 _GROWTH = 256
@@ -49,12 +50,26 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
             self._rooms = rooms
         self._rooms[0][..., old:new, :] = key_states
         self._rooms[1][..., old:new, :] = value_states
-        self._show(new)
+        self.show(new)
         return self.keys, self.values
 
-    def _show(self, length: int) -> None:
+    def show(self, length: int) -> None:
+        """Let that many columns of the room count as keys and values."""
         self.keys = self._rooms[0][..., :length, :]
         self.values = self._rooms[1][..., :length, :]
+
+    @classmethod
+    def with_room(cls, keys: torch.Tensor, values: torch.Tensor, rows: int, length: int) -> GrowingLayer:
+        """An empty layer for `rows` rows of about `length` columns, shaped otherwise like keys and values."""
+        layer = cls()
+        layer.lazy_initialization(keys, values)
+        layer._rooms = [s.new_zeros(rows, s.shape[1], length + _GROWTH, s.shape[3]) for s in (keys, values)]
+        return layer
+
+    def put(self, row: int, start: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Write one row's keys and values [heads, columns, size] from a column on."""
+        for room, states in zip(self._rooms, (keys, values), strict=True):
+            room[row, :, start : start + states.shape[1]] = states
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         self.select(indices, 0)
@@ -63,7 +78,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Keep these rows, and drop that many columns on the left."""
         length = self.get_seq_length() - drop_left
         self._rooms = [room[indices][..., drop_left:, :] for room in self._rooms]
-        self._show(length)
+        self.show(length)
 
 
 @dataclass
@@ -120,15 +135,19 @@ class HFModel:
 
 
 def load(checkpoint: Checkpoint, args: Mapping[str, Any], device: str, dtype: str, attention: str) -> HFModel:
-    """Load weights (and the adapter). Raises EngineError, one line, when that fails."""
+    """Load weights (and the adapter). Raises ModelLoadError, one line, when that fails."""
     where = f"models.{checkpoint.alias} ({checkpoint.folder})"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise EngineError(f"{where}: device is {device} but torch sees no GPU; set engine_args: {{device: cpu}}")
+        raise ModelLoadError(f"{where}: device is {device} but torch sees no GPU; set engine_args: {{device: cpu}}")
     if args.get("threads"):
         torch.set_num_threads(int(args["threads"]))
-    tokenizer = checkpoint.tokenizer()
     hf_logging.disable_progress_bar()
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        hf_logging.set_verbosity_error()
     try:
+        # Before the tokenizer, which reads the config too and would be blamed for it.
+        AutoConfig.from_pretrained(str(checkpoint.folder), trust_remote_code=bool(args.get("trust_remote_code", False)))
+        tokenizer = checkpoint.tokenizer()
         model = AutoModelForCausalLM.from_pretrained(
             str(checkpoint.folder),
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
@@ -143,7 +162,7 @@ def load(checkpoint: Checkpoint, args: Mapping[str, Any], device: str, dtype: st
     except ForgetbenchError:
         raise
     except Exception as error:  # transformers raises whatever a broken or unknown checkpoint leads to
-        raise EngineError(f"{where}: the model cannot be loaded ({one_line(error)})") from error
+        raise ModelLoadError(f"{where}: the model cannot be loaded ({one_line(error)})") from error
     model.eval()
     return HFModel(
         model=model,
@@ -159,7 +178,7 @@ def _with_adapter(model: Any, checkpoint: Checkpoint, merge: bool) -> Any:
     try:
         from peft import PeftModel
     except ImportError:
-        raise EngineError(
+        raise ModelLoadError(
             f"models.{checkpoint.alias}.adapter: peft is not installed; install forgetbench[train]"
         ) from None
     adapted = PeftModel.from_pretrained(model, str(checkpoint.adapter_folder))

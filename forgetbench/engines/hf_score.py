@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from forgetbench.engines.encode import Encoder, token_hash
 from forgetbench.engines.hf_model import HFModel, is_out_of_memory, release_memory
-from forgetbench.engines.prefix import Budget, Group, Row, Target, common_prefix, group_rows, merge_rows
+from forgetbench.engines.hf_prefill import Prefiller
+from forgetbench.engines.prefix import Budget, Group, Row, Target, group_rows, merge_rows
 from forgetbench.types import ContinuationScore, Request, Response, Score
 
 log = logging.getLogger(__name__)
@@ -46,14 +46,10 @@ class _Pending:
 
 
 class Scorer:
-    """Serves Score requests. Keeps the keys and values of one prefix, cut back and extended as rows go by."""
+    """Serves Score requests."""
 
-    def __init__(self, model: HFModel, encoder: Encoder, budget: Budget) -> None:
-        self.model = model
-        self.encoder = encoder
-        self.budget = replace(budget, share=budget.share and model.shares_prefix)
-        self._held: tuple[int, ...] = ()
-        self._kv: list[tuple[torch.Tensor, torch.Tensor]] = []
+    def __init__(self, model: HFModel, encoder: Encoder, prefiller: Prefiller, budget: Budget) -> None:
+        self.model, self.encoder, self.prefiller, self.budget = model, encoder, prefiller, budget
 
     def run(self, requests: Sequence[Request]) -> Iterator[Response]:
         """One response per request, as soon as all its continuations are scored."""
@@ -110,7 +106,7 @@ class Scorer:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            self._held, self._kv = (), []
+            self.prefiller.forget()
             release_memory()
             if len(group.rows) == 1:
                 tokens = len(group.rows[0].ids)
@@ -125,45 +121,18 @@ class Scorer:
 
     @torch.inference_mode()
     def _forward(self, group: Group) -> None:
-        rows, device = group.rows, self.model.device
-        shared = group.shared
-        self._hold(rows[0].ids[:shared])
-        width = max(len(r.ids) for r in rows) - shared
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        for i, row in enumerate(rows):
-            tail = row.ids[shared:]
-            ids[i, : len(tail)] = torch.tensor(tail)
         wanted: dict[tuple[int, int], int] = {}
-        for i, row in enumerate(rows):
+        for i, row in enumerate(group.rows):
             for target in row.targets:
                 for offset in range(len(target.tokens)):
-                    wanted.setdefault((i, target.start - shared + offset), len(wanted))
-        inputs: dict[str, Any] = {"input_ids": ids.to(device), "use_cache": False}
-        if shared:
-            # Padding is on the right, where a causal model cannot look: no mask is needed.
-            cache = self.model.new_cache()
-            for layer, (keys, values) in enumerate(self._kv):
-                cache.update(
-                    keys[..., :shared, :].expand(len(rows), -1, -1, -1),
-                    values[..., :shared, :].expand(len(rows), -1, -1, -1),
-                    layer,
-                )
-            positions = torch.arange(shared, shared + width, device=device)
-            inputs |= {
-                "past_key_values": cache,
-                "use_cache": True,
-                "position_ids": positions.expand(len(rows), -1),
-            }
-        where = torch.tensor(list(wanted), device=device)
-        logits = self.model.logits(where[:, 0], where[:, 1], **inputs)
-        self._collect(rows, shared, wanted, logits)
+                    wanted.setdefault((i, target.start + offset), len(wanted))
+        logits, _ = self.prefiller.forward([r.ids for r in group.rows], group.shared, list(wanted))
+        self._collect(group.rows, wanted, logits)
 
-    def _collect(
-        self, rows: Sequence[Row], shared: int, wanted: dict[tuple[int, int], int], logits: torch.Tensor
-    ) -> None:
+    def _collect(self, rows: Sequence[Row], wanted: dict[tuple[int, int], int], logits: torch.Tensor) -> None:
         """Read the targets' log-probabilities off the logits [N, vocab]."""
         flat = [
-            (wanted[i, target.start - shared + offset], token)
+            (wanted[i, target.start + offset], token)
             for i, row in enumerate(rows)
             for target in row.targets
             for offset, token in enumerate(target.tokens)
@@ -189,29 +158,3 @@ class Scorer:
                 else:
                     item.error = "the model's log-probability is not finite (NaN or infinite)"
                 place = end
-
-    def _hold(self, prefix: tuple[int, ...]) -> None:
-        """Have the keys and values of `prefix` ready, cutting back and extending what is there."""
-        if not prefix:
-            return
-        common = common_prefix(self._held, prefix)
-        if common == len(prefix):
-            return
-        if 2 * common < len(prefix):
-            # Without a cache the causal kernel skips half of the work, which beats reusing a short beginning.
-            common = 0
-        cache = self.model.new_cache()
-        for layer, (keys, values) in enumerate(self._kv if common else ()):
-            cache.update(keys[..., :common, :], values[..., :common, :], layer)
-        device = self.model.device
-        zero = torch.zeros(1, dtype=torch.long, device=device)
-        self.model.logits(
-            zero,
-            zero,
-            input_ids=torch.tensor([prefix[common:]], device=device),
-            position_ids=torch.arange(common, len(prefix), device=device)[None],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        self._held = prefix
-        self._kv = [(layer.keys, layer.values) for layer in cache.layers]

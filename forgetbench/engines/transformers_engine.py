@@ -107,6 +107,7 @@ class TransformersEngine:
         from forgetbench.engines import hf_model
         from forgetbench.engines.encode import Encoder
         from forgetbench.engines.hf_generate import Generator
+        from forgetbench.engines.hf_prefill import Prefiller
         from forgetbench.engines.hf_score import Scorer
         from forgetbench.engines.prefix import Budget
 
@@ -121,10 +122,11 @@ class TransformersEngine:
             # Half a gigabyte of float32 logits at most.
             positions=max(64, 2**27 // model.vocab_size),
             forward_cost=128,
-            share=bool(self.args.get("share_prefix", True)),
+            share=bool(self.args.get("share_prefix", True)) and model.shares_prefix,
         )
-        scorer = Scorer(model, encoder, budget)
-        generator = Generator(model, encoder, self.checkpoint.stop_ids, rows, tokens)
+        prefiller = Prefiller(model)
+        scorer = Scorer(model, encoder, prefiller, budget)
+        generator = Generator(model, encoder, prefiller, self.checkpoint.stop_ids, budget)
         self._parts = (scorer, generator)
         return self._parts
 
@@ -152,6 +154,9 @@ def _checked(alias: str, args: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("share_prefix", "add_bos_token", "merge_adapter", "trust_remote_code"):
         if args.get(name) is not None and not isinstance(args[name], bool):
             raise UsageError(f"models.{alias}.engine_args.{name}", f"is {args[name]!r}", "give true or false")
+    dtype = args.get("dtype")
+    if dtype is not None and dtype not in ("auto", "float32", "bfloat16", "float16"):
+        raise UsageError(f"models.{alias}.engine_args.dtype", f"is {dtype!r}", "use float32, bfloat16 or float16")
     return dict(args)
 
 

@@ -63,34 +63,40 @@ def resolve_policy(
     """The frozen policy for one candidate.
 
     policy: the validated mapping of a policy file (margins in points); None: the default, made from the
-    suite. suite: its tasks by name. chat_against: see `chat_reference`; None leaves the chat view out of the
-    default. Raises UsageError for a required rule that matches nothing in the suite: it must never look like
+    suite. suite: its tasks by name. chat_against: see `chat_reference`; with None the rules on chat that leave
+    their reference open are not in force, which the policy says. Raises UsageError for a required rule that matches nothing in the suite: it must never look like
     a pass.
     """
     if policy is None:
         return Policy("default", tuple(_default_rules(suite, chat_against)), ALPHA)
     name = str(policy.get("name", "policy"))
     alpha = float(policy.get("alpha", ALPHA))
-    rules = [_rule(raw, alpha, chat_against) for raw in policy.get("rules", ())]
+    raws: Sequence[Mapping[str, Any]] = policy.get("rules", ())
+    # The first instruction-tuned checkpoint of a base without a template: there is no chat to hold it against.
+    # Rules that name what they are against stay, and stay undecided where it does not exist.
+    idle = [r for r in raws if chat_against is None and r.get("view") == "chat" and r.get("against") in (None, "auto")]
+    rules = [_rule(raw, alpha, chat_against) for raw in raws if raw not in idle]
     doubled = sorted({r.name for r in rules if [x.name for x in rules].count(r.name) > 1})
     if doubled:
-        raise UsageError(
-            f"policy '{name}'", f"two rules are called '{doubled[0]}'", "give each a `name` of its own"
-        )
+        raise UsageError(f"policy '{name}'", f"two rules are called '{doubled[0]}'", "give each a `name` of its own")
     for rule in rules:
         problem = _unmatched(rule, suite)
         if problem and rule.required:
             raise UsageError(f"policy '{name}', rule '{rule.name}'", *problem)
-    if not any(r.required for r in rules):
-        raise UsageError(
-            f"policy '{name}'", "no rule is required, so nothing could ever block", "require one"
-        )
-    return Policy(name, tuple(rules), alpha)
+    if not any(r.required for r in rules) and not idle:
+        raise UsageError(f"policy '{name}'", "no rule is required, so nothing could ever block", "require one")
+    return Policy(name, tuple(rules), alpha, _not_in_force(len(idle)))
+
+
+def _not_in_force(n: int) -> tuple[str, ...]:
+    if not n:
+        return ()
+    rules = "1 chat rule is" if n == 1 else f"{n} chat rules are"
+    return (f"{rules} not in force: neither the base nor a locked or previous checkpoint has a chat template",)
 
 
 def _rule(raw: Mapping[str, Any], alpha: float, chat_against: Against | None) -> Rule:
     view: View = raw.get("view") or "ability"
-    # Without any reference for chat the rule stays undecided, which the verdict says.
     auto: Against = (chat_against or "previous") if view == "chat" else "base"
     wanted: Against | Literal["auto"] = raw.get("against") or "auto"
     against: Against = auto if wanted == "auto" else wanted
@@ -202,9 +208,7 @@ def _own_sets(suite: Mapping[str, TaskFacts], view: View, against: Against) -> l
         if tops and not tops & taken:
             types |= tops
         else:
-            rules.append(
-                Rule(_name(name, view), view=view, task=name, margin=GENERAL_MARGIN, against=against)
-            )
+            rules.append(Rule(_name(name, view), view=view, task=name, margin=GENERAL_MARGIN, against=against))
     typed = [
         Rule(_name(top, view), view=view, task_type=top, margin=GENERAL_MARGIN, against=against)
         for top in sorted(types)

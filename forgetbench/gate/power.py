@@ -52,9 +52,7 @@ class PowerTable:
     assumption: str = ASSUMPTION
 
 
-def plan_power(
-    policy: Policy, n_by_rule: Mapping[str, int], psi: float | Mapping[str, float] = PSI
-) -> PowerTable:
+def plan_power(policy: Policy, n_by_rule: Mapping[str, int], psi: float | Mapping[str, float] = PSI) -> PowerTable:
     """Power per required rule and jointly.
 
     n_by_rule: items by rule name (with clusters: their number is the honest figure); a rule without items
@@ -98,9 +96,7 @@ def _row(rule: Rule, n: int, psi: float, alpha: float) -> RulePower:
 
 def _margin_factor(rows: tuple[RulePower, ...]) -> float | None:
     def passing(factor: float) -> float:
-        return joint(
-            [p_pass(r.n, min(factor * r.rule.margin, 0.999), r.psi, alpha=r.rule.alpha) for r in rows]
-        )
+        return joint([p_pass(r.n, min(factor * r.rule.margin, 0.999), r.psi, alpha=r.rule.alpha) for r in rows])
 
     if not rows or any(r.n < r.rule.min_n for r in rows) or passing(_MAX_FACTOR) < WANTED:
         return None

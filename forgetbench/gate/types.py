@@ -42,6 +42,8 @@ class Policy:
     name: str
     rules: tuple[Rule, ...]
     alpha: float = 0.05
+    not_in_force: tuple[str, ...] = ()
+    """Lines about rules that have nothing to be held against for this candidate; every verdict shows them."""
 
 
 @dataclass(frozen=True, slots=True)

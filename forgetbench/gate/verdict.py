@@ -43,9 +43,7 @@ class _Evidence:
     unfit: str = ""
 
 
-def decide(
-    comparisons: Mapping[Against, Comparison], policy: Policy, *, draws: int = DRAWS, seed: int = 0
-) -> Verdict:
+def decide(comparisons: Mapping[Against, Comparison], policy: Policy, *, draws: int = DRAWS, seed: int = 0) -> Verdict:
     """The verdict on one candidate.
 
     comparisons: the candidate against the base, a locked release, the previous checkpoint, as far as there
@@ -57,8 +55,7 @@ def decide(
     corrected = holm([1.0 if (p := p_values[i]) is None else p for i in deciding])
     adjusted = dict(zip(deciding, corrected, strict=True))
     results = tuple(
-        _result(rule, evidence[i], p_values[i], adjusted.get(i), policy.alpha)
-        for i, rule in enumerate(policy.rules)
+        _result(rule, evidence[i], p_values[i], adjusted.get(i), policy.alpha) for i, rule in enumerate(policy.rules)
     )
     required = [results[i] for i in deciding]
     rejected = [r for r in required if r.p_fail is not None and (r.p_fail_holm or 0.0) <= policy.alpha]
@@ -72,7 +69,7 @@ def decide(
         candidate=candidate,
         policy=policy,
         rules=results,
-        notes=tuple(_notes(results, comparisons)),
+        notes=(*policy.not_in_force, *_notes(results, comparisons)),
     )
 
 
@@ -151,9 +148,7 @@ def _p_fail(rule: Rule, evidence: _Evidence) -> float | None:
     return evidence.fit.p_at_least(-rule.margin / 2.0)
 
 
-def _result(
-    rule: Rule, evidence: _Evidence, p_fail: float | None, p_holm: float | None, alpha: float
-) -> RuleResult:
+def _result(rule: Rule, evidence: _Evidence, p_fail: float | None, p_holm: float | None, alpha: float) -> RuleResult:
     fit, scores = evidence.fit, evidence.scores
     if fit is None or scores is None:
         return RuleResult(
@@ -190,9 +185,7 @@ def _result(
         lower=lower,
         p_fail=p_fail,
         p_fail_holm=p_holm,
-        minimum_detectable_drop=minimum_detectable_drop(
-            fit.n, fit.unit_variance + fit.delta**2, alpha=rule.alpha
-        ),
+        minimum_detectable_drop=minimum_detectable_drop(fit.n, fit.unit_variance + fit.delta**2, alpha=rule.alpha),
         reason="",
     )
     notice = ""
@@ -235,9 +228,7 @@ def _figures(result: RuleResult) -> str:
 
 def _passed(required: Sequence[RuleResult]) -> str:
     closest = min(required, key=lambda r: (r.lower or 0.0) + r.rule.margin)
-    rules = (
-        "the required rule excludes" if len(required) == 1 else f"all {len(required)} required rules exclude"
-    )
+    rules = "the required rule excludes" if len(required) == 1 else f"all {len(required)} required rules exclude"
     room = f"{100.0 * (closest.lower or 0.0):+.1f} points, margin {_points(closest.rule.margin)}"
     return f"passed: {rules} a loss beyond the margin; closest: {closest.rule.name} (lower bound {room})"
 

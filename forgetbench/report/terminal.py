@@ -44,6 +44,9 @@ _MANY = 0.05
 """Share of unparsed, truncated or refused answers from which on a line says so."""
 
 
+_SEVERITY = "severity in points lost: mild < 5, moderate 5-15, severe > 15; '?': likely, not confirmed"
+
+
 def print_verdict(console: Console, comparisons: Sequence[Comparison], verdicts: Sequence[Verdict]) -> None:
     """Print all comparisons and verdicts; the last candidate, whose verdict is the exit code, comes last."""
     writer = _Writer(console)
@@ -94,6 +97,8 @@ class _Writer:
                     )
                 )
                 self.out(self.changes(mine, rules))
+                if any(c.severity.band != "none" for c in ordered_types(mine)):
+                    self.out(self.text(_SEVERITY, "dim"))
                 self.rates(mine)
         for note in found.notes:
             self.out(self.text(f"note: {note}", "yellow"))

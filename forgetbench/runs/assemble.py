@@ -61,9 +61,7 @@ def _extra(response: Response) -> Mapping[str, Any]:
 
 
 def _failed(problem: str, output: str = "") -> Judged:
-    return Judged(
-        scores={}, outcome="infra_error", output=output, extracted=None, why=f"Not scored: {problem}."
-    )
+    return Judged(scores={}, outcome="infra_error", output=output, extracted=None, why=f"Not scored: {problem}.")
 
 
 def judge(task: Task, item: Item, response: Response, n_samples: int) -> list[Judged]:

@@ -44,7 +44,7 @@ def locked(path: Path, *, on_wait: Callable[[str], None] | None = None, poll: fl
         told = False
         while True:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as e:
                 if e.errno in _UNSUPPORTED:
                     break

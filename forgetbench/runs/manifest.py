@@ -104,9 +104,7 @@ def _build(cls: type[_T], raw: Any, where: str, **converted: Any) -> _T:
 
 
 def _entry(raw: Any, where: str) -> TaskEntry:
-    identity = _build(
-        TaskIdentity, raw.get("identity") if isinstance(raw, Mapping) else None, f"{where}.identity"
-    )
+    identity = _build(TaskIdentity, raw.get("identity") if isinstance(raw, Mapping) else None, f"{where}.identity")
     entry = _build(TaskEntry, raw, where, identity=identity)
     if entry.state not in ("running", "complete"):
         raise TypeError(f"{where}.state is {entry.state!r}, not running or complete")

@@ -131,9 +131,7 @@ class ResponseIndex:
                 f.seek(where.offset - _CRC)
                 line = f.read(where.length + _CRC)
                 if not _valid(line):
-                    raise ForgetbenchError(
-                        f"{where.path}: changed while it was read; run the same command again"
-                    )
+                    raise ForgetbenchError(f"{where.path}: changed while it was read; run the same command again")
                 return decode(line[_CRC:])
 
             yield read

@@ -57,9 +57,7 @@ class Run:
         return tuple(e for e in self.entries if e.state != "complete")
 
     def _chosen(self, task: str | None, view: str | None) -> list[TaskEntry]:
-        entries = [
-            e for e in self.entries if task in (None, e.identity.task) and view in (None, e.identity.view)
-        ]
+        entries = [e for e in self.entries if task in (None, e.identity.task) and view in (None, e.identity.view)]
         named = "/".join(x for x in (task, view) if x)
         if named and not entries:
             have = sorted({f"{e.identity.task}/{e.identity.view}" for e in self.entries})

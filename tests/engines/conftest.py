@@ -15,7 +15,7 @@ from forgetbench.types import Generate, Prompt, Request, Response, Score
 from tests.engines import tiny
 
 torch.set_num_threads(1)
-KINDS = {"qwen3": False, "llama": True, "mistral": False, "gemma3": True}
+KINDS = {"qwen3": False, "llama": True, "mistral": False, "gemma3": True, "lfm2": False}
 """Architecture -> whether its tokenizer puts BOS before raw text."""
 
 

@@ -65,6 +65,19 @@ def test_finished_rows_leave_without_disturbing_the_others(qwen: Checkpoint) -> 
         assert alone.entropies == pytest.approx(batched.entropies, abs=1e-5)
 
 
+def test_the_masked_way_equals_the_shared_way(qwen: Checkpoint) -> None:
+    """Architectures without keys and values by position take one padded pass: the same answers."""
+    asked = [generate(f"{i}{t}", t, 6 + 5 * i, temperature=0.5 * i, seeds=(1, 2)) for i in range(3) for t in TEXTS]
+    expected = serve(qwen, asked)
+    engine = TransformersEngine(qwen)
+    _, generator = engine._load()
+    generator.model.shares_prefix = False
+    for answer in engine.run(asked):
+        for a, b in zip(answer.generations, expected[answer.request_id].generations, strict=True):
+            assert a.token_ids == b.token_ids
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
 def test_statistics_equal_direct_computation(checkpoint: Checkpoint) -> None:
     model, tokenizer = plain_model(checkpoint), checkpoint.tokenizer()
     stats = TokenStats(top_m=3)
@@ -193,9 +206,7 @@ def test_messages_are_rendered_by_the_template(qwen: Checkpoint) -> None:
 
     turns = (Message("user", "What is left?"),)
     asked = Request("m", "x", Prompt(messages=turns), Generate(8))
-    text = Request(
-        "t", "x", Prompt(text=qwen.render_chat(turns), add_special_tokens=False), Generate(8)
-    )
+    text = Request("t", "x", Prompt(text=qwen.render_chat(turns), add_special_tokens=False), Generate(8))
     answers = serve(qwen, [asked, text])
     assert only(answers["m"]).token_ids == only(answers["t"]).token_ids
 
@@ -227,9 +238,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     answers = serve(qwen, asked)
     assert "out of memory" in caplog.text
     for text in TEXTS:
-        assert [g.token_ids for g in answers[text].generations] == [
-            g.token_ids for g in expected[text].generations
-        ]
+        assert [g.token_ids for g in answers[text].generations] == [g.token_ids for g in expected[text].generations]
 
 
 def test_an_engine_can_be_closed_and_used_again(qwen: Checkpoint) -> None:

@@ -34,7 +34,10 @@ def direct(model: Any, tokenizer: Any, text: str, continuation: str) -> tuple[fl
 def requests() -> list[Request]:
     """Shared prefixes at two depths, prompts that begin others, single- and multi-token continuations."""
     out = [score(f"s{i}", HEAD * 2 + f"If {i} apples are left? Answer:", *LETTERS) for i in range(7)]
-    out += [score(f"m{i}", (HEAD + "If a shop sells " * i).rstrip(), " one two three", " 19", " the lazy dog") for i in range(5)]
+    out += [
+        score(f"m{i}", (HEAD + "If a shop sells " * i).rstrip(), " one two three", " 19", " the lazy dog")
+        for i in range(5)
+    ]
     out += [score("begin", HEAD + "If", *LETTERS, " a shop sells a shop"), score("short", "D", " four")]
     return out
 
@@ -214,9 +217,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
             assert a.logprob == pytest.approx(b.logprob, abs=1e-5)
 
 
-def test_out_of_memory_on_one_row_is_that_requests_error(
-    qwen: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_on_one_row_is_that_requests_error(qwen: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     original = HFModel.logits
 
     def cramped(self: HFModel, rows: torch.Tensor, places: torch.Tensor, **inputs: Any) -> torch.Tensor:

@@ -11,6 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -88,6 +90,9 @@ def make_model(kind: str, vocab: int, seed: int = 0, max_length: int = 512) -> A
                 **common,
             )
         )
+    if kind == "lfm2":  # convolutions beside attention: no keys and values by position
+        layers = {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3, "block_ff_dim": 96}
+        return Lfm2ForCausalLM(Lfm2Config(block_auto_adjust_ff_dim=False, **common, **layers))
     raise ValueError(kind)
 
 
@@ -114,3 +119,17 @@ def edit_json(file: Path, **changes: Any) -> None:
         else:
             data[key] = value
     file.write_text(json.dumps(data))
+
+
+def save_adapter(base: Path, folder: Path, seed: int = 0) -> Path:
+    """Write a LoRA adapter of that base whose both matrices are random, so that it changes something."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    adapted = get_peft_model(
+        model, LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    )
+    adapted.save_pretrained(folder)
+    return folder

@@ -7,6 +7,7 @@ import pytest
 from forgetbench.errors import UsageError
 from forgetbench.gate.policy import TaskFacts, chat_reference, resolve_policy
 from forgetbench.gate.types import Rule
+from forgetbench.gate.verdict import decide
 
 pytestmark = pytest.mark.unit
 
@@ -117,9 +118,19 @@ def test_auto_of_a_written_chat_rule() -> None:
     suite = {"gsm8k": facts(10, "reasoning/a", views=BOTH)}
     raw = {"name": "mine", "rules": [{"task": "gsm8k", "view": "chat", "against": "auto"}]}
     assert resolve_policy(raw, suite, chat_against="locked").rules[0].against == "locked"
-    assert resolve_policy(raw, suite, chat_against=None).rules[0].against == "previous"
+    idle = resolve_policy(raw, suite, chat_against=None)
+    assert idle.rules == ()
+    assert idle.not_in_force == (
+        "1 chat rule is not in force: neither the base nor a locked or previous checkpoint has a chat template",
+    )
     raw["rules"][0]["against"] = "base"  # type: ignore[index]
     assert resolve_policy(raw, suite, chat_against="locked").rules[0].against == "base"
+
+
+def test_a_policy_with_nothing_in_force_never_passes() -> None:
+    suite = {"gsm8k": facts(10, "reasoning/a", views=BOTH)}
+    raw = {"name": "mine", "rules": [{"task": "gsm8k", "view": "chat"}]}
+    assert decide({}, resolve_policy(raw, suite, chat_against=None)).state == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize(

@@ -31,18 +31,14 @@ from forgetbench.types import (
 IDENTITY = {"name": "fake", "version": "1", "dtype": "float32"}
 
 
-def checkpoint(
-    digest: str = "c0ffee0123456789", alias: str = "base", template: bool = True
-) -> SimpleNamespace:
+def checkpoint(digest: str = "c0ffee0123456789", alias: str = "base", template: bool = True) -> SimpleNamespace:
     return SimpleNamespace(
         alias=alias,
         digest=digest,
         parts={"weights": "aa", "tokenizer": "bb"},
         stop_ids=(0,),
         has_chat_template=template,
-        render_chat=lambda messages, prefill="": (
-            "".join(f"<{m.role}>{m.content}" for m in messages) + prefill
-        ),
+        render_chat=lambda messages, prefill="": "".join(f"<{m.role}>{m.content}" for m in messages) + prefill,
     )
 
 

@@ -115,9 +115,7 @@ def child(subject: Subject, folder: Path, interval: float) -> tuple[int, int]:
         os._exit(code)
 
 
-def attempt(
-    subject: Subject, folder: Path, interval: float, kill: Callable[[float, int], bool]
-) -> dict[str, Any]:
+def attempt(subject: Subject, folder: Path, interval: float, kill: Callable[[float, int], bool]) -> dict[str, Any]:
     """Run once; `kill(seconds, acknowledged)` says when to end it with SIGKILL."""
     pid, reader = child(subject, folder, interval)
     start, text, acknowledged, killed = time.monotonic(), b"", 0, False

@@ -61,9 +61,7 @@ def test_round_trip_is_exact(response: Response) -> None:
 
 
 def test_nan_and_two_lone_surrogates_survive() -> None:
-    response = Response(
-        "r", (Generation("\ud83d\ude00|\udc00", (1,), "stop", (math.nan, -math.inf), (math.inf,)),)
-    )
+    response = Response("r", (Generation("\ud83d\ude00|\udc00", (1,), "stop", (math.nan, -math.inf), (math.inf,)),))
     blob = encode(response)
     back = decode(blob).generations[0]
     assert back.text == response.generations[0].text

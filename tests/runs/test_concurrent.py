@@ -14,7 +14,7 @@ import pytest
 
 from forgetbench.runs import open_run
 from forgetbench.runs.lock import locked
-from forgetbench.runs.manifest import read_manifest
+from forgetbench.runs.manifest import Manifest, read_manifest, update_manifest
 from tests.runs.fakes import FakeEngine, FakeTask, job, jobs
 from tests.runs.test_execute import go
 
@@ -35,17 +35,13 @@ print(json.dumps({"asked": engine.asked, "notes": notes, "records": len(run.read
 """
 
 
-def together(folder: Path, n: int, which: str) -> list[dict[str, list[str]]]:
-    """Start `n` processes, let them go at the same moment, return what each says."""
+def start(commands: list[list[str]]) -> list[subprocess.Popen[str]]:
+    """Start Python processes and let them go at the same moment."""
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", RUN, str(folder), str(seed), which],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            [sys.executable, *command], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        for seed in range(n)
+        for command in commands
     ]
     for child in children:
         assert child.stdout is not None
@@ -54,6 +50,12 @@ def together(folder: Path, n: int, which: str) -> list[dict[str, list[str]]]:
         assert child.stdin is not None
         child.stdin.write("go\n")
         child.stdin.flush()
+    return children
+
+
+def together(folder: Path, n: int, which: str) -> list[dict[str, list[str]]]:
+    """Run RUN in `n` processes at once; return what each says."""
+    children = start([["-c", RUN, str(folder), str(seed), which] for seed in range(n)])
     said = [child.communicate(timeout=120)[0] for child in children]
     assert [child.returncode for child in children] == [0] * n
     return [json.loads(line) for line in said]
@@ -78,9 +80,26 @@ def test_different_tasks_at_once_all_enter_the_manifest(tmp_path: Path) -> None:
     assert len(open_run(tmp_path).read_records()) == 48
 
 
-def test_without_locks_segments_alone_keep_everything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_update_of_the_manifest_is_lost(tmp_path: Path) -> None:
+    code = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from forgetbench.runs.manifest import Manifest, update_manifest
+folder, me = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True); sys.stdin.readline()
+for i in range(25):
+    update_manifest(folder, lambda m: replace(m, notes=(*m.notes, f"{me} {i}")))
+"""
+    update_manifest(tmp_path, lambda m: Manifest("base", "c0ffee", {}, {}, "now", "now"))
+    children = start([["-c", code, str(tmp_path), str(n)] for n in range(3)])
+    assert all(child.wait(timeout=60) == 0 for child in children)
+    expected = {f"{n} {i}" for n in range(3) for i in range(25)}
+    assert set(read_manifest(tmp_path).notes) == expected
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_without_locks_segments_alone_keep_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system without locks: two processes ask the same, and both answers stand, once in the records."""
     import errno
     import fcntl
@@ -110,9 +129,7 @@ def test_a_lock_is_held_against_another_process_and_dies_with_it(tmp_path: Path)
         "import sys, time; from pathlib import Path; from forgetbench.runs.lock import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
@@ -142,9 +159,7 @@ def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(tmp_path: Path)
     # Not through pipes that the orphan would hold open.
     out = tmp_path / "out"
     with out.open("w") as f:
-        subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / "lock")], cwd=REPOSITORY, stdout=f, check=False
-        )
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], cwd=REPOSITORY, stdout=f, check=False)
     orphan = int(out.read_text())
     try:
         os.kill(orphan, 0)

@@ -90,9 +90,7 @@ def test_a_record_carries_prompt_evidence_and_statistics(tmp_path: Path) -> None
 def test_hashes_of_prompts_tell_prompts_apart(tmp_path: Path) -> None:
     add = FakeTask("add", 3)
     records = rows(go(tmp_path, [job(add), job(add, "chat"), job(add, "as_used")], FakeEngine()))
-    by_view = {
-        v: [r.prompt_text_hash for r in records if r.view == v] for v in ("ability", "chat", "as_used")
-    }
+    by_view = {v: [r.prompt_text_hash for r in records if r.view == v] for v in ("ability", "chat", "as_used")}
     assert by_view["ability"] == by_view["as_used"]
     assert not set(by_view["ability"]) & set(by_view["chat"])
     assert all(len(h or "") == 16 for h in by_view["ability"])
@@ -164,6 +162,20 @@ def test_a_changed_identity_never_resumes(tmp_path: Path, change: str) -> None:
     # The as_used view asks the identical requests, of which the answers may not be shared between entries
     # that are not asked for in the same plan.
     assert len(engine.asked) == 4
+
+
+def test_a_prompt_that_changed_under_the_same_identity_is_asked_again(tmp_path: Path) -> None:
+    class Reworded(FakeTask):
+        def prompt(self, item: Any, num_fewshot: int) -> Any:
+            spec = super().prompt(item, num_fewshot)
+            return dataclasses.replace(spec, question="Please: " + spec.question)
+
+    old = go(tmp_path, [job(FakeTask("add", 4))], FakeEngine())
+    engine = FakeEngine()
+    new = go(tmp_path, [job(Reworded("add", 4))], engine)
+    assert old.entries[0].digest == new.entries[0].digest
+    assert len(engine.asked) == 4
+    assert all((r.prompt or "").startswith("Please: ") for r in rows(new))
 
 
 def test_replicate_is_identity(tmp_path: Path) -> None:
@@ -445,9 +457,7 @@ def test_rescoring_asks_nothing_and_keeps_the_old_records(tmp_path: Path) -> Non
     assert len(open_run(tmp_path).read_records()) == len(before)
 
 
-def test_a_new_scorer_version_rescoring_needs_no_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_scorer_version_rescoring_needs_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     todo = jobs()
     before = rows(go(tmp_path, todo, FakeEngine()))
     monkeypatch.setattr("forgetbench.scoring.SCORER_VERSION", "next")

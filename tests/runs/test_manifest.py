@@ -29,9 +29,7 @@ from tests.runs.test_execute import go
 
 pytestmark = pytest.mark.unit
 
-IDENTITY = TaskIdentity(
-    "mmlu", "1", "ability", "c0ffee", {"name": "fake"}, {"decode_id": "greedy", "stop": ["x"]}
-)
+IDENTITY = TaskIdentity("mmlu", "1", "ability", "c0ffee", {"name": "fake"}, {"decode_id": "greedy", "stop": ["x"]})
 
 
 def entry(**changes: Any) -> TaskEntry:
@@ -46,9 +44,7 @@ def manifest(*entries: TaskEntry, **changes: Any) -> Manifest:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    written = manifest(
-        entry(), entry(state="complete", items_hash="b"), notes=("a note",), info={"x": [1, None]}
-    )
+    written = manifest(entry(), entry(state="complete", items_hash="b"), notes=("a note",), info={"x": [1, None]})
     write_manifest(tmp_path, written)
     assert read_manifest(tmp_path) == written
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
@@ -165,9 +161,7 @@ def test_a_folder_without_manifest_is_no_run(tmp_path: Path) -> None:
 # --- files ----------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_write_leaves_the_old_content_and_no_litter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     atomic_write(path, b"old")
 
@@ -237,10 +231,7 @@ def test_listing_runs_goes_on_after_a_damaged_one(tmp_path: Path) -> None:
 def test_records_of_one_task_or_view(tmp_path: Path) -> None:
     run = go(tmp_path, jobs(), FakeEngine())
     frame = run.records()
-    assert (
-        len(frame)
-        == run.records("pick").shape[0] + run.records("add").shape[0] + run.records("dice").shape[0]
-    )
+    assert len(frame) == run.records("pick").shape[0] + run.records("add").shape[0] + run.records("dice").shape[0]
     assert set(run.records("add", "chat")["view"]) == {"chat"}
     assert set(run.records(view="ability")["task"]) == {"pick", "add", "dice"}
     assert list(run.records("pick", columns=["task", "scores"]).columns) == ["task", "scores"]

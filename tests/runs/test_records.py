@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -161,3 +163,29 @@ def test_damage_is_one_line_that_names_the_file(tmp_path: Path, damage: str) -> 
         rec.read_table(path, sha256=sha256)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
+def test_reading_and_writing_start_no_threads(tmp_path: Path) -> None:
+    """A thread of pyarrow that still holds a Python object at exit aborts the process: exit code 134, not 0."""
+    code = """
+import os, sys
+from pathlib import Path
+import pandas, pyarrow.parquet
+from forgetbench.runs import records as rec
+from tests.runs.test_records import record
+before = len(os.listdir("/proc/self/task"))
+path = Path(sys.argv[1])
+rec.write_records(path, [record()] * 500)
+rec.to_frame([rec.read_table(path)])
+rec.to_records(rec.read_table(path))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "r.parquet")],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "0\n"

@@ -1,0 +1,150 @@
+"""Make the demo: the evaluation sets and four checkpoints, each step cached by what went into it.
+
+    base -> sft_v1 -> sft_v2     tuned carelessly on tickets
+                   -> sft_null   tuned so gently that nothing is lost
+
+A step's key is a hash of its recipe, its parent's key, the versions of torch and transformers and the source
+files that it runs. A finished step is a folder with that key inside, put in place by one rename: a killed
+build leaves no half a checkpoint, and a second build trains nothing and imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from forgetbench.demo.recipes import RECIPES, Recipe
+from forgetbench.demo.sets import REQUIRED, SETS, write_sets
+from forgetbench.demo.train import Log
+from forgetbench.demo.world import make_world
+
+PARENTS: dict[str, str | None] = {"base": None, "sft_v1": "base", "sft_v2": "sft_v1", "sft_null": "sft_v1"}
+KEY_FILE = "demo.json"
+_DATA_SOURCES = ("world.py", "abilities.py", "text.py", "sets.py")
+_TRAIN_SOURCES = ("world.py", "abilities.py", "text.py", "tokenizer.py", "rows.py", "model.py", "optim.py",
+                  "train.py", "make.py")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DemoPaths:
+    """Where everything lies. `sets[name]` has its worked examples in `shots[name]`."""
+
+    root: Path
+    base: Path
+    sft_v1: Path
+    sft_v2: Path
+    sft_null: Path
+    sets: dict[str, Path]
+    shots: dict[str, Path]
+    dev_sets: dict[str, Path]
+    dev_shots: dict[str, Path]
+    required: tuple[str, ...] = REQUIRED
+
+    @property
+    def sets_folder(self) -> Path:
+        return self.root / "sets"
+
+    @property
+    def models(self) -> dict[str, Path]:
+        return {name: getattr(self, name) for name in PARENTS}
+
+
+def paths(out: Path) -> DemoPaths:
+    def files(folder: Path, suffix: str) -> dict[str, Path]:
+        return {name: folder / f"{name}{suffix}" for name in SETS}
+
+    sets, dev = out / "sets", out / "sets" / "dev"
+    models = out / "models"
+    return DemoPaths(
+        root=out, base=models / "base", sft_v1=models / "sft_v1", sft_v2=models / "sft_v2",
+        sft_null=models / "sft_null", sets=files(sets, ".jsonl"), shots=files(sets, ".shots.jsonl"),
+        dev_sets=files(dev, ".jsonl"), dev_shots=files(dev, ".shots.jsonl"),
+    )  # fmt: skip
+
+
+def build(out: Path, seed: int = 0, log: Log | None = None, recipes: dict[str, Recipe] | None = None) -> DemoPaths:
+    """Make whatever is missing under `out`. The world is always the same one; `seed` moves the training."""
+    log = log or (lambda text: print(text, file=sys.stderr, flush=True))
+    recipes = recipes or RECIPES
+    found = paths(out)
+    out.mkdir(parents=True, exist_ok=True)
+    _step(found.sets_folder, _sets_key(), log, _make_sets)
+    keys: dict[str, str] = {}
+    for name, parent in PARENTS.items():
+        keys[name] = model_key(recipes[name], name, seed, keys[parent] if parent else "")
+        _step(found.models[name], keys[name], log, _maker(name, found, recipes[name], seed, log))
+    return found
+
+
+def _make_sets(folder: Path) -> None:
+    write_sets(folder, make_world(), "test")
+    write_sets(folder / "dev", make_world(), "dev")
+
+
+def _maker(name: str, found: DemoPaths, recipe: Recipe, seed: int, log: Log) -> Callable[[Path], object]:
+    parent = PARENTS[name]
+
+    def make(folder: Path) -> None:
+        # torch is imported here and nowhere above: a cached build stays fast
+        from forgetbench.demo.make import make_checkpoint
+
+        make_checkpoint(name, folder, found.models[parent] if parent else None, recipe, seed, log)
+
+    return make
+
+
+def _step(target: Path, key: str, log: Log, make: Callable[[Path], object]) -> None:
+    """Run one step unless `target` already is its result."""
+    if stored_key(target) == key:
+        log(f"{target.name}: cached")
+        return
+    start, cpu = time.monotonic(), time.process_time()
+    working = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(working, ignore_errors=True)
+    working.mkdir(parents=True)
+    try:
+        make(working)
+        seconds = round(time.monotonic() - start, 1)
+        spent = round(time.process_time() - cpu, 1)
+        mark = {"key": key, "seconds": seconds, "cpu_seconds": spent}
+        (working / KEY_FILE).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        working.rename(target)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    log(f"{target.name}: made in {seconds} s ({spent} s of CPU)")
+
+
+def stored_key(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / KEY_FILE).read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _hash(parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _sources(names: tuple[str, ...]) -> dict[str, str]:
+    here = Path(__file__).parent
+    return {name: hashlib.sha256((here / name).read_bytes()).hexdigest() for name in names}
+
+
+def _sets_key() -> str:
+    return _hash(["sets", _sources(_DATA_SOURCES)])
+
+
+def model_key(recipe: Recipe, name: str, seed: int, parent_key: str) -> str:
+    versions = {package: metadata.version(package) for package in ("torch", "transformers", "tokenizers")}
+    return _hash([name, dataclasses.asdict(recipe), seed, parent_key, versions, _sources(_TRAIN_SOURCES)])

@@ -1,0 +1,75 @@
+"""What a plan would cost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forgetbench.checkpoints import Checkpoint, ModelSpec, resolve
+from forgetbench.planning import TaskJob, build_plan, estimate
+from forgetbench.types import Decode, PromptSpec
+from tests.engines import tiny
+from tests.planning.conftest import FakeTask
+
+pytestmark = pytest.mark.unit
+
+
+def job(task: FakeTask, **changes: object) -> TaskJob:
+    return TaskJob(task, task.load(), "ability", "raw", **changes)  # type: ignore[arg-type]
+
+
+def test_counts(checkpoint: Checkpoint) -> None:
+    head = "shared head " * 50
+    rank = FakeTask("r", [f"{i:03}" for i in range(40)], lambda t: PromptSpec("rank", head + t, choices=("A", "B")))
+    write = FakeTask("w", ["x", "yy"], lambda t: PromptSpec("generate", t * 40, max_tokens=10))
+    jobs = [job(rank), job(write), job(write, decode=Decode(temperature=1.0, n=5))]
+    got = estimate(build_plan(jobs, checkpoint), checkpoint)
+    assert (got.requests, got.score_requests, got.generate_requests, got.samples) == (44, 40, 4, 12)
+    assert got.max_new_tokens == 120
+    assert got.prompt_tokens == round((40 * 603 + 2 * 120) / 4)  # four characters a token without a tokenizer
+    assert got.computed_prompt_tokens < got.prompt_tokens / 10
+    assert (got.seconds, got.memory_bytes) == (None, None)
+
+
+def test_with_weights(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "m")
+    checkpoint = resolve(ModelSpec("m", str(folder)), cache_dir=tmp_path)
+    texts = [f"The quick brown fox {i}" for i in range(30)]
+    task = FakeTask("w", texts, lambda t: PromptSpec("generate", t, max_tokens=10))
+    plan = build_plan([job(task)], checkpoint)
+    got = estimate(plan, checkpoint)
+    tokenizer = checkpoint.tokenizer()
+    exact = sum(len(tokenizer.encode(r.prompt.text)) for r in plan.requests)
+    assert got.prompt_tokens == pytest.approx(exact, rel=0.05)
+    assert got.seconds is not None
+    assert got.memory_bytes is not None
+    assert 0 < got.seconds < 60
+    weights = (folder / "model.safetensors").stat().st_size
+    assert weights * 0.9 < got.memory_bytes < weights * 40
+    half = resolve(ModelSpec("m", str(folder), dtype="bfloat16"), cache_dir=tmp_path)
+    assert estimate(build_plan([job(task)], half), half).memory_bytes == pytest.approx(got.memory_bytes / 2, rel=0.01)
+    gpu = resolve(ModelSpec("m", str(folder), engine_args={"device": "cuda"}), cache_dir=tmp_path)
+    assert estimate(build_plan([job(task)], gpu), gpu).seconds is None
+
+
+def test_nothing_to_do(checkpoint: Checkpoint) -> None:
+    got = estimate(build_plan([], checkpoint), checkpoint)
+    assert (got.requests, got.prompt_tokens, got.max_new_tokens) == (0, 0, 0)
+
+
+def test_torch_is_not_needed(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "m")
+    code = f"""
+import sys
+from pathlib import Path
+from forgetbench.checkpoints import ModelSpec, resolve
+from forgetbench.planning import build_plan, estimate
+checkpoint = resolve(ModelSpec("m", {str(folder)!r}), cache_dir=Path({str(tmp_path)!r}))
+estimate(build_plan([], checkpoint), checkpoint)
+assert not {{"torch", "transformers"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
