@@ -13,6 +13,7 @@ demo: ## make the toy checkpoints, compare them, show the blocked candidate
 test: ## all tests
 	@scripts/setup.sh dev
 	@scripts/browser.sh
+	@scripts/sandbox.sh
 	.venv/bin/python -m pytest --durations=15 $(ARGS)
 
 check: ## lint and types

@@ -16,7 +16,7 @@ from forgetbench.errors import UsageError
 from forgetbench.yamlio import _Lines, load_yaml, validate
 
 CONFIG_NAME = "forgetbench.yaml"
-SCORER_NAMES = ("exact", "contains", "regex", "numeric", "choice")
+SCORER_NAMES = ("exact", "contains", "regex", "numeric", "choice", "none")
 
 
 def _name(value: str) -> str:
@@ -44,6 +44,11 @@ TaskTypePath = Annotated[str, AfterValidator(_task_type)]
 Points = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 ViewName = Literal["ability", "chat", "as_used"]
+FieldName = Literal[
+    "task_type", "prompt", "chat_prompt", "messages", "references", "scorer", "choices", "answer", "tolerance", "id",
+    "cluster",
+]  # fmt: skip
+FieldSource = Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Strict(BaseModel):
@@ -111,19 +116,30 @@ class NormaliseConfig(Strict):
 class SuiteTask(Strict):
     """One task of a suite: a built-in benchmark (`task`) or a file of the user's own (`set`)."""
 
-    task: Literal["mmlu", "gsm8k"] | None = None
+    task: Literal[
+        "mmlu", "gsm8k", "truthfulqa", "truthfulqa_gen", "ifeval", "humaneval", "humaneval_plus", "mbpp", "mbpp_plus"
+    ] | None = None
     set: str | None = None
     name: Name | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     """First n items (MMLU: of each subject)."""
+    sample: Annotated[int, Field(ge=1)] | None = None
+    """n items drawn with `seed`, in proportion from every subject or task_type (tasks/select.py)."""
+    seed: Annotated[int, Field(ge=0)] | None = None
     num_fewshot: Annotated[int, Field(ge=0, le=100)] | None = None
     chat_num_fewshot: Annotated[int, Field(ge=0, le=100)] | None = None
     views: tuple[ViewName, ...] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     stop: tuple[str, ...] | None = None
+    version: Literal["current", "v2", "v1"] | None = None
+    """Which of IFEval's three releases (tasks/ifeval.py)."""
     # The rest is for `set` only.
     fewshot: str | None = None
-    scorer: Literal["exact", "contains", "regex", "numeric", "choice"] | None = None
+    scorer: Literal["exact", "contains", "regex", "numeric", "choice", "none"] | None = None
+    """`none`: outputs only, for later judging; such a set decides nothing."""
+    fields: dict[FieldName, FieldSource] | None = None
+    """Our field -> the file's column, a template of columns such as "knowledge/{subject}", or a list of
+    columns (tasks/custom_fields.py)."""
     raw: RawStyle | None = None
     chat: ChatStyle | None = None
     extract: str | None = None
@@ -135,13 +151,19 @@ class SuiteTask(Strict):
         if (self.task is None) == (self.set is None):
             raise ValueError("give exactly one of `task` (a built-in benchmark) and `set` (a file of your own)")
         if self.task is not None:
-            for key in ("fewshot", "scorer", "raw", "chat", "extract", "normalise"):
+            for key in ("fewshot", "scorer", "fields", "raw", "chat", "extract", "normalise"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"`{key}` belongs to a `set`, not to a built-in task")
         elif self.num_fewshot is not None or self.chat_num_fewshot is not None:
             raise ValueError("a `set` gives its shots under `raw: {num_fewshot: ...}` and `chat: {num_fewshot: ...}`")
+        if self.version is not None and self.task != "ifeval":
+            raise ValueError("`version` belongs to the task ifeval")
         if self.stop is not None and any(not s for s in self.stop):
             raise ValueError("a stop string is empty")
+        if self.sample is not None and self.limit is not None:
+            raise ValueError("give `limit` (the first n) or `sample` (n drawn at random), not both")
+        if self.seed is not None and self.sample is None:
+            raise ValueError("`seed` belongs to `sample`")
         return self
 
     @property
@@ -155,6 +177,9 @@ class SuiteConfig(Strict):
     description: str = ""
     banner: str = ""
     views: Annotated[tuple[ViewName, ...], Field(min_length=1)] = ("ability", "chat")
+    preset: Literal["parity", "deployment"] = "parity"
+    """parity: lm-eval's limits and stops; deployment: long equal budgets, thinking taken off before scoring
+    (tasks/deployment.py)."""
     tasks: Annotated[tuple[SuiteTask, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ checkpoint + suite -> plan -> engine -> scoring -> run;   run + run -> compariso
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,24 +55,32 @@ def checkpoint(ws: Workspace, alias: str) -> Checkpoint:
 
 
 def selected(ws: Workspace, entry: SuiteTask, task: Task) -> Sequence[Item]:
-    """The items of a task that the suite (or --limit) asks for."""
-    from forgetbench.tasks.select import select
+    """The items of a task that the suite (or --limit, which goes before both of its ways) asks for."""
+    from forgetbench.tasks.select import sample, select
 
+    if entry.sample is not None and ws.limit is None:
+        return sample(task.load(), entry.sample, entry.seed or 0).items
     return select(task.load(), limit=ws.limit or entry.limit, per_stratum=entry.task == "mmlu")
 
 
 def jobs(ws: Workspace, loaded: Loaded, point: Checkpoint) -> list[TaskJob]:
     """One job for each task and view of the suite, with its items selected."""
+    from forgetbench.planning.deployment import bind
     from forgetbench.planning.plan import TaskJob
+    from forgetbench.tasks.base import in_style
 
     made: list[TaskJob] = []
     for entry, task in loaded:
         items = selected(ws, entry, task)
         for view in entry.views or ws.suite.views:
             style = _style(view, point)
+            if style == "chat" and not point.has_chat_template:
+                asked = task  # the plan says that it is not asked
+            else:
+                asked = bind(in_style(task, style), style, point, entry.max_tokens)
             made.append(
                 TaskJob(
-                    task=task,
+                    task=asked,
                     items=items,
                     view=view,
                     style=style,
@@ -97,10 +105,12 @@ def _num_fewshot(entry: SuiteTask, style: Style) -> int:
     if entry.set is not None:
         shots = entry.raw if style == "raw" else entry.chat
         return shots.num_fewshot if shots is not None else 0
-    raw = 5 if entry.num_fewshot is None else entry.num_fewshot
-    if style == "raw":
-        return raw
-    return raw if entry.chat_num_fewshot is None else entry.chat_num_fewshot
+    from forgetbench.tasks.registry import default_num_fewshot
+
+    given = entry.num_fewshot
+    if style == "chat" and entry.chat_num_fewshot is not None:
+        given = entry.chat_num_fewshot
+    return default_num_fewshot(entry.task or "", style) if given is None else given
 
 
 def run_dir(ws: Workspace, point: Checkpoint) -> Path:
@@ -127,11 +137,17 @@ def run(
     from forgetbench.engines.registry import make_engine
     from forgetbench.execute import execute
     from forgetbench.planning.plan import build_plan
+    from forgetbench.tasks.base import check_ready, warnings_of
 
     point = checkpoint(ws, alias)
     engine = make_engine(point)
     work = jobs(ws, loaded, point)
     plan = build_plan(work, point)
+    plan = replace(plan, skipped=(*plan.skipped, *warnings_of(task for _, task in loaded)))
+
+    def make() -> Engine:
+        check_ready(task for _, task in loaded)  # before anything is asked
+        return engine
 
     def refuse() -> Engine:
         raise UsageError(
@@ -149,7 +165,7 @@ def run(
         plan,
         work,
         point,
-        (lambda: engine) if generate else refuse,
+        make if generate else refuse,
         run_dir(ws, point),
         progress,
         engine_identity=engine.identity,
@@ -167,6 +183,7 @@ def facts(ws: Workspace, loaded: Loaded) -> dict[str, TaskFacts]:
     """What a policy has to know of the suite's tasks."""
     from forgetbench.gate.policy import TaskFacts
 
+    # A set without a scorer has nothing that a rule could decide on.
     return {
         task.name: TaskFacts(
             n=len(selected(ws, entry, task)),
@@ -174,6 +191,7 @@ def facts(ws: Workspace, loaded: Loaded) -> dict[str, TaskFacts]:
             views=frozenset(entry.views or ws.suite.views),
         )
         for entry, task in loaded
+        if task.metrics
     }
 
 
@@ -207,8 +225,10 @@ def policies(
     ws: Workspace, loaded: Loaded, points: Mapping[str, Checkpoint], base: str, candidates: Sequence[str]
 ) -> dict[str, Policy]:
     """The frozen policy of each candidate: what chat is decided against depends on who has a template."""
+    from forgetbench.findings import scored_metrics
     from forgetbench.gate.policy import chat_reference, resolve_policy
 
+    scored_metrics(ws, loaded)  # nothing to compare: said before anything runs
     check_policy(ws, loaded)
     suite = facts(ws, loaded)
     made: dict[str, Policy] = {}
@@ -233,16 +253,25 @@ def judge(
 ) -> list[Judgement]:
     """Each candidate against the base, the locked release and the one before it. Raises IncomparableError."""
     from forgetbench.analysis.compare import compare_runs
+    from forgetbench.analysis.pairing import Selection
+    from forgetbench.findings import about_the_suite, scored_metrics
     from forgetbench.gate.verdict import decide
 
-    metrics = {task.name: task.metrics[0] for _, task in loaded}
+    metrics = scored_metrics(ws, loaded)
+    scored = Selection(tasks=frozenset(metrics)) if len(metrics) < len(loaded) else None
     known: dict[tuple[str, str], Comparison] = {}
 
     def comparison(of: str, to: str) -> Comparison:
         if (of, to) not in known:
-            known[of, to] = compare_runs(
-                runs[of], runs[to], suite=ws.suite.name, metrics=metrics, banner=ws.suite.banner
+            found = compare_runs(
+                runs[of],
+                runs[to],
+                suite=ws.suite.name,
+                selection=scored,
+                metrics=metrics,
+                banner=ws.suite.banner,
             )
+            known[of, to] = about_the_suite(ws, loaded, found)
         return known[of, to]
 
     made: list[Judgement] = []

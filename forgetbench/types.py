@@ -266,6 +266,8 @@ class Judged:
     extracted: str | None
     why: str
     """One sentence: why it was judged so."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Goes into `Record.extra`: flags such as `looped` that are counted and decide nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forgetbench.config import (
     Config,
@@ -40,6 +40,8 @@ class Workspace:
     data_dir: Path | None
     offline: bool
     limit: int | None = None
+    unsafe_exec: bool = False
+    """Generated programs run without a sandbox."""
 
     @property
     def runs(self) -> Path:
@@ -81,25 +83,40 @@ class Workspace:
             engine_args=arguments,
         )
 
+    def file(self, value: str) -> Path:
+        """A file that the suite names: relative to the suite's, or in the data folder: `{data}/cmmlu/...`."""
+        if not value.startswith("{data}/"):
+            return self.suite_file.parent / value
+        if self.data_dir is None:
+            raise UsageError(
+                f"{self.suite_file}: {value}",
+                "no data folder was given",
+                "pass --data-dir, or set FORGETBENCH_DATA or paths.data",
+            )
+        return self.data_dir / value.removeprefix("{data}/")
+
     def task(self, entry: SuiteTask) -> Task:
         """The task an entry of the suite names, its files not yet read."""
-        from forgetbench.tasks.registry import get_task
+        from forgetbench.tasks.registry import CODE_TASKS, get_task
         from forgetbench.tasks.source import DataSource
 
         if entry.task is not None:
-            return get_task(entry.task, source=DataSource(data_dir=self.data_dir, offline=self.offline))
+            options: dict[str, Any] = {} if entry.version is None else {"version": entry.version}
+            if self.unsafe_exec and entry.task in CODE_TASKS:
+                options["unsafe_exec"] = True
+            return get_task(entry.task, source=DataSource(data_dir=self.data_dir, offline=self.offline), **options)
         from forgetbench.scoring.scorers import Normalise
         from forgetbench.tasks.custom import SetSpec, load_set
 
-        here = self.suite_file.parent
         raw, chat = entry.raw, entry.chat
-        defaults = SetSpec(name=entry.key, path=here / (entry.set or ""))
+        defaults = SetSpec(name=entry.key, path=self.file(entry.set or ""))
         return load_set(
             SetSpec(
                 name=entry.key,
-                path=here / (entry.set or ""),
-                fewshot=here / entry.fewshot if entry.fewshot else None,
+                path=defaults.path,
+                fewshot=self.file(entry.fewshot) if entry.fewshot else None,
                 scorer=entry.scorer or defaults.scorer,
+                fields=None if entry.fields is None else {str(k): v for k, v in entry.fields.items()},
                 raw=defaults.raw if raw is None else type(defaults.raw)(**raw.model_dump()),
                 chat=defaults.chat if chat is None else type(defaults.chat)(**chat.model_dump()),
                 stop=defaults.stop if entry.stop is None else entry.stop,
@@ -117,6 +134,10 @@ class Workspace:
             try:
                 task = self.task(entry)
                 task.load()
+                if self.suite.preset == "deployment":
+                    from forgetbench.tasks.deployment import deploy
+
+                    task = deploy(task)
                 found.append((entry, task))
             except ManyUsageErrors as e:
                 errors.extend(e.errors)
@@ -147,6 +168,7 @@ def open_workspace(
     offline: bool = False,
     limit: int | None = None,
     engine: str | None = None,
+    unsafe_exec: bool = False,
 ) -> Workspace:
     """Read config, suite and policy; check that every model named exists. Raises UsageError."""
     adhoc = _adhoc(models)
@@ -195,4 +217,5 @@ def open_workspace(
         data_dir=folder,
         offline=offline,
         limit=limit,
+        unsafe_exec=unsafe_exec,
     )

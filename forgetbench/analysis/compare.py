@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,7 @@ from forgetbench.analysis.groups import Group, groups
 from forgetbench.analysis.paired import DRAWS, Estimator, estimator, interval
 from forgetbench.analysis.pairing import Selection, pair_frames
 from forgetbench.analysis.severity import is_catastrophic, severity
-from forgetbench.analysis.types import OUTCOMES, Change, Comparison, PairedScores, Rates, SideInfo
+from forgetbench.analysis.types import FLAGS, OUTCOMES, Change, Comparison, PairedScores, Rates, SideInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,11 +161,16 @@ def fit_scores(scores: PairedScores, *, draws: int = DRAWS, seed: int = 0) -> Es
     )
 
 
-def rates_of(outcomes: NDArray[np.int64]) -> Rates:
-    """Shares of samples by outcome, from counts (n, 6)."""
+def rates_of(outcomes: NDArray[np.int64], flags: NDArray[np.int64] | None = None) -> Rates:
+    """Shares of samples by outcome, from counts (n, 6), and by flag, from counts (n, 4)."""
     totals = outcomes.sum(axis=0)
     shares = dict(zip(OUTCOMES, (totals / max(int(totals.sum()), 1)).tolist(), strict=True))
-    return Rates(**{name: shares[name] for name in OUTCOMES if name != "ok"})
+    rates = Rates(**{name: shares[name] for name in OUTCOMES if name != "ok"})
+    counts = [0] if flags is None else flags.sum(axis=0).tolist()
+    if not counts[0]:
+        return rates
+    looped, wrong_language, thought = (count / counts[0] for count in counts[1 : len(FLAGS)])
+    return replace(rates, looped=looped, wrong_language=wrong_language, thought=thought)
 
 
 def _change(group: Group, fit: Estimator, family: int) -> Change:
@@ -196,8 +202,8 @@ def _change(group: Group, fit: Estimator, family: int) -> Change:
         rel_forgotten=moved.rel_forgotten if moved else None,
         discordance=moved.discordance if moved else None,
         severity=severity(fit.delta, two_sided.high, fit.upper(ALPHA / family)),
-        base_rates=rates_of(scores.base_outcomes),
-        candidate_rates=rates_of(scores.candidate_outcomes),
+        base_rates=rates_of(scores.base_outcomes, scores.base_flags),
+        candidate_rates=rates_of(scores.candidate_outcomes, scores.candidate_flags),
         dropped_infra=int((~mask).sum()),
         chance=float((1.0 / choices).mean()) if choices.size else None,
     )

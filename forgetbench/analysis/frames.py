@@ -177,6 +177,16 @@ def _scores(value: object, alias: str) -> Mapping[str, float]:
     return parsed
 
 
+def flags_of(extra: object) -> Mapping[str, Any] | None:
+    """A record's `extra` (a mapping, or JSON text) if it has flags; None: its sample was not looked at."""
+    if isinstance(extra, str) and '"looped"' in extra:  # most have none, and parsing costs
+        try:
+            extra = json.loads(extra)
+        except ValueError:
+            return None
+    return extra if isinstance(extra, Mapping) and "looped" in extra else None
+
+
 def same(left: NDArray[np.object_], right: NDArray[np.object_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(equal, unknown): element by element; unknown where a side is None (imports may lack provenance)."""
     unknown = np.asarray([a is None or b is None for a, b in zip(left, right, strict=True)], dtype=np.bool_)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from forgetbench.analysis.frames import SideFrame, item_text, prepare, same
-from forgetbench.analysis.types import OUTCOMES, PairedScores
+from forgetbench.analysis.frames import SideFrame, flags_of, item_text, prepare, same
+from forgetbench.analysis.types import FLAGS, OUTCOMES, PairedScores
 from forgetbench.errors import IncomparableError
 from forgetbench.types import ItemKey, View
 
@@ -277,6 +277,9 @@ def _scores(
         np.bincount(o * len(OUTCOMES) + s.outcome[r], minlength=n * len(OUTCOMES)).reshape(n, len(OUTCOMES))
         for s, r, o in zip(sides, rows, of, strict=True)
     ]
+    flags = [_flags(s, r, o, n) for s, r, o in zip(sides, rows, of, strict=True)]
+    keys = np.empty(n, dtype=object)
+    keys[:] = [sides[0].keys[i] for i in m.items.tolist()]
     firsts = ("task_type", "stratum", "n_choices")
     meta: dict[str, NDArray[Any]] = {c: sides[0].column(c)[m.base_first] for c in firsts}
     codes = np.asarray([clusters[i] for i in m.items.tolist()], dtype=np.int64)
@@ -315,4 +318,18 @@ def _scores(
             base_outcomes=cast("NDArray[np.int64]", outcomes[0]),
             candidate_outcomes=cast("NDArray[np.int64]", outcomes[1]),
             n_choices=np.asarray([np.nan if x is None else float(x) for x in meta["n_choices"]]),
+            keys=keys,
+            base_flags=flags[0],
+            candidate_flags=flags[1],
         )
+
+
+def _flags(side: SideFrame, rows: NDArray[np.int64], of: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """(n, 4): samples by flag, columns as in FLAGS."""
+    counts = np.zeros((n, len(FLAGS)), dtype=np.int64)
+    extra = side.column("extra")
+    for row, position in zip(rows.tolist(), of.tolist(), strict=True):
+        found = flags_of(extra[row])
+        if found is not None:
+            counts[position] += (1, *(bool(found.get(name)) for name in FLAGS[1:]))
+    return counts

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from forgetbench.types import Outcome, Style, View
+from forgetbench.types import ItemKey, Outcome, Style, View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 OUTCOMES: tuple[Outcome, ...] = ("ok", "unparsed", "truncated", "refused", "timeout", "infra_error")
 """Column order of `PairedScores.base_outcomes`."""
+
+FLAGS = ("flagged", "looped", "wrong_language", "thought")
+"""Column order of `PairedScores.base_flags`; `flagged` counts the samples that were looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class Rates:
     refused: float
     timeout: float
     infra_error: float
+    looped: float | None = None
+    """Answers that repeat themselves without end. None, as below: not looked at (preset: parity)."""
+    wrong_language: float | None = None
+    thought: float | None = None
+    """Answers with thinking that was taken off before scoring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,11 @@ class PairedScores:
     candidate_outcomes: NDArray[np.int64]
     n_choices: NDArray[np.float64]
     """nan where the item has no choices."""
+    keys: NDArray[np.object_]
+    """The items' keys."""
+    base_flags: NDArray[np.int64]
+    """(n, 4): samples by flag, columns as in FLAGS."""
+    candidate_flags: NDArray[np.int64]
 
     def pick(self, mask: NDArray[Any]) -> PairedScores:
         """The items where `mask` (n,) is true."""
@@ -178,6 +191,9 @@ _ARRAYS = (
     "base_outcomes",
     "candidate_outcomes",
     "n_choices",
+    "keys",
+    "base_flags",
+    "candidate_flags",
 )
 
 
@@ -189,6 +205,41 @@ class SideInfo:
     run_path: str
     fingerprint: str
     manifest: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FullSetChange:
+    """What a stratified sample says about the change over the whole set (analysis/subset.py)."""
+
+    task: str
+    view: View
+    metric: str
+    decode_id: str
+    n: int
+    """Items of the sample with a score on both sides."""
+    total: int
+    """Items of the whole set."""
+    n_strata: int
+    base: float
+    candidate: float
+    delta: float
+    se: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """An item that overlaps with the candidate's training data (analysis/leaks.py)."""
+
+    key: ItemKey
+    how: str
+    """exact, ngram or near: the strongest evidence there is, in this order."""
+    overlap: float
+    """exact: 1. ngram: share of the question's words inside shared n-grams. near: Jaccard of shingles."""
+    where: str
+    """`file:line` of the training text."""
+    excerpt: str
+    """What is shared, as the training text has it; normalised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,3 +259,9 @@ class Comparison:
     """Shown on top of the report (the demo says that it is a toy)."""
     scores: tuple[PairedScores, ...] = ()
     """What the changes were computed from, and the gate decides on."""
+    full_set: tuple[FullSetChange, ...] = ()
+    """Of tasks that were sampled: what the sample says about the whole set."""
+    leaks: tuple[Leak, ...] = ()
+    """Items found in the training data; looked for only with --train-data."""
+    without_leaks: tuple[Change, ...] = ()
+    """The changes again without those items, where there are any."""

@@ -27,8 +27,17 @@ DataOption = Annotated[Path | None, typer.Option("--data-dir", help="folder with
 OfflineOption = Annotated[bool, typer.Option("--offline", help="never look anything up on the network")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="first n items (MMLU: of each subject)")]
 EngineOption = Annotated[str | None, typer.Option("--engine", help="transformers or scripted; default: as configured")]
+UnsafeOption = Annotated[
+    bool, typer.Option("--unsafe-exec", help="run generated programs without a sandbox; results say so")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
 ReportOption = Annotated[Path | None, typer.Option("--report", help="where to write the HTML report")]
+EmbedOption = Annotated[str, typer.Option("--embed", help="answers in the report: flips, all or none")]
+LangOption = Annotated[str, typer.Option("--lang", help="language of the report's fixed text: en or zh")]
+TrainDataOption = Annotated[
+    list[Path] | None,
+    typer.Option("--train-data", help="the candidate's training data; repeat it: shows changes without leaked items"),
+]
 Base = Annotated[str, typer.Argument(help="alias (or folder) of the reference")]
 Candidates = Annotated[list[str], typer.Argument(help="aliases (or folders) of the candidates, oldest first")]
 
@@ -58,11 +67,15 @@ def compare(
     data_dir: DataOption = None,
     offline: OfflineOption = False,
     limit: LimitOption = None,
+    unsafe_exec: UnsafeOption = False,
     engine: EngineOption = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="run nothing: show requests, cost, and what could be seen")
     ] = False,
     report: ReportOption = None,
+    embed: EmbedOption = "flips",
+    lang: LangOption = "en",
+    train_data: TrainDataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run what is missing, compare, judge, and write the report. Ends in 0, 10, 11 or 12."""
@@ -77,12 +90,21 @@ def compare(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
+        unsafe_exec=unsafe_exec,
         engine=engine,
     )
     if plan:
         command.plan(ws, base, candidates, as_json=json)
     else:
-        command.compare(ws, base, candidates, execute=True, report=report, as_json=json)
+        command.compare(
+            ws,
+            base,
+            candidates,
+            execute=True,
+            report=command.ReportAs(report, embed, lang),
+            as_json=json,
+            train_data=train_data or (),
+        )
 
 
 @app.command()
@@ -93,6 +115,7 @@ def run(
     data_dir: DataOption = None,
     offline: OfflineOption = False,
     limit: LimitOption = None,
+    unsafe_exec: UnsafeOption = False,
     engine: EngineOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -101,7 +124,14 @@ def run(
     from forgetbench.workspace import open_workspace
 
     ws = open_workspace(
-        config, models=models, suite=suite, data_dir=data_dir, offline=offline, limit=limit, engine=engine
+        config,
+        models=models,
+        suite=suite,
+        data_dir=data_dir,
+        offline=offline,
+        limit=limit,
+        engine=engine,
+        unsafe_exec=unsafe_exec,
     )
     command.run(ws, models, as_json=json)
 
@@ -116,6 +146,7 @@ def gate(
     data_dir: DataOption = None,
     offline: OfflineOption = False,
     limit: LimitOption = None,
+    unsafe_exec: UnsafeOption = False,
     json: JsonOption = False,
 ) -> None:
     """Judge from runs on disk; generates nothing. Ends in 0, 10, 11 or 12."""
@@ -130,6 +161,7 @@ def gate(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
+        unsafe_exec=unsafe_exec,
     )
     command.gate(ws, base, candidates, as_json=json)
 
@@ -144,7 +176,10 @@ def report(
     data_dir: DataOption = None,
     offline: OfflineOption = False,
     limit: LimitOption = None,
+    unsafe_exec: UnsafeOption = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the HTML file")] = None,
+    embed: EmbedOption = "flips",
+    lang: LangOption = "en",
     json: JsonOption = False,
 ) -> None:
     """Write the HTML report from runs on disk; generates nothing."""
@@ -159,8 +194,60 @@ def report(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
+        unsafe_exec=unsafe_exec,
     )
-    command.report(ws, base, candidates, out=out, as_json=json)
+    command.report(ws, base, candidates, report=command.ReportAs(out, embed, lang), as_json=json)
+
+
+@app.command()
+def export(
+    base: Base,
+    candidate: Annotated[str, typer.Argument(help="alias (or folder) of the candidate")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the JSONL file")],
+    flips: Annotated[
+        bool, typer.Option("--flips", help="flipped, unparsed or diverged items, with both answers")
+    ] = False,
+    config: ConfigOption = None,
+    suite: SuiteOption = None,
+    data_dir: DataOption = None,
+    offline: OfflineOption = False,
+    limit: LimitOption = None,
+    unsafe_exec: UnsafeOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write items of two runs on disk as JSONL, seeds for new data; generates nothing."""
+    from forgetbench.cli import export as command
+    from forgetbench.workspace import open_workspace
+
+    ws = open_workspace(
+        config,
+        models=[base, candidate],
+        suite=suite,
+        data_dir=data_dir,
+        offline=offline,
+        limit=limit,
+        unsafe_exec=unsafe_exec,
+    )
+    command.export(ws, base, candidate, out=out, flips=flips, as_json=json)
+
+
+@app.command()
+def show(
+    item: Annotated[str, typer.Argument(help="TASK:HASH, as much of a hash as is unique, or a link out of a report")],
+    base: Annotated[str | None, typer.Argument(help="alias of the reference; default: the first with a run")] = None,
+    candidate: Annotated[str | None, typer.Argument(help="alias beside it; default: the last with a run")] = None,
+    config: ConfigOption = None,
+    base_option: Annotated[str | None, typer.Option("--base", help="the same as the argument")] = None,
+    candidate_option: Annotated[str | None, typer.Option("--candidate", help="the same as the argument")] = None,
+    view: Annotated[str | None, typer.Option("--view", help="ability, chat or as_used; default: all there are")] = None,
+    full: Annotated[bool, typer.Option("--full", help="whole prompts and answers, however long")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Print one item with both answers side by side, from runs on disk."""
+    from forgetbench.cli import show as command
+
+    sides = base_option or base, candidate_option or candidate
+    command.show(config, item, *sides, view=view, full=full, as_json=json)
 
 
 @app.command()

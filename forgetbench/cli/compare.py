@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from forgetbench import flow
 from forgetbench.cli.output import console, print_json, say
@@ -13,11 +13,40 @@ from forgetbench.cli.progress import bars
 from forgetbench.errors import UsageError
 from forgetbench.workspace import Workspace
 
+if TYPE_CHECKING:
+    from forgetbench.report.embed import Embed
+    from forgetbench.training.data import TrainingText
+
+
+class ReportAs(NamedTuple):
+    """Where the report goes and what is in it, as the flags say."""
+
+    out: Path | None
+    embed: str
+    lang: str
+
+    def check(self) -> None:
+        """A misspelt flag must not surface after an hour of running. Raises UsageError."""
+        from forgetbench.report.embed import EMBEDS
+        from forgetbench.report.words import languages
+
+        for flag, value, known in (("--embed", self.embed, EMBEDS), ("--lang", self.lang, languages())):
+            if value not in known:
+                raise UsageError(flag, f"there is no '{value}'", f"choose one of: {', '.join(known)}")
+
 
 def compare(
-    ws: Workspace, base: str, candidates: Sequence[str], *, execute: bool, report: Path | None, as_json: bool
+    ws: Workspace,
+    base: str,
+    candidates: Sequence[str],
+    *,
+    execute: bool,
+    report: ReportAs,
+    as_json: bool,
+    train_data: Sequence[Path] = (),
 ) -> None:
-    judged = _judge(ws, base, candidates, execute=execute)
+    report.check()
+    judged = _judge(ws, base, candidates, execute=execute, train_data=train_data)
     path = _write_report(ws, judged, report)
     _show(judged, path, as_json)
     sys.exit(judged[-1].verdict.exit_code)
@@ -29,21 +58,25 @@ def gate(ws: Workspace, base: str, candidates: Sequence[str], *, as_json: bool) 
     sys.exit(judged[-1].verdict.exit_code)
 
 
-def report(ws: Workspace, base: str, candidates: Sequence[str], *, out: Path | None, as_json: bool) -> None:
-    path = _write_report(ws, _judge(ws, base, candidates, execute=False), out)
+def report(ws: Workspace, base: str, candidates: Sequence[str], *, report: ReportAs, as_json: bool) -> None:
+    report.check()
+    path = _write_report(ws, _judge(ws, base, candidates, execute=False), report)
     if as_json:
         print_json({"report": str(path)})
     else:
         say(f"report: {path}")
 
 
-def _judge(ws: Workspace, base: str, candidates: Sequence[str], *, execute: bool) -> list[flow.Judgement]:
+def _judge(
+    ws: Workspace, base: str, candidates: Sequence[str], *, execute: bool, train_data: Sequence[Path] = ()
+) -> list[flow.Judgement]:
     if base in candidates and len(candidates) > 1:
         raise UsageError(f"candidate '{base}'", "is the base itself", "compare it alone, or leave it out")
     loaded = ws.tasks()
     aliases = flow.aliases(ws, base, candidates)
     points = {alias: flow.checkpoint(ws, alias) for alias in aliases}
     policies = flow.policies(ws, loaded, points, base, candidates)
+    texts = _training_texts(train_data)
     runs = {}
     for alias in aliases:
         if execute:
@@ -53,15 +86,28 @@ def _judge(ws: Workspace, base: str, candidates: Sequence[str], *, execute: bool
             runs[alias] = flow.run(ws, alias, loaded, say=say, generate=False)
     if execute:
         say("comparing")
-    return flow.judge(ws, loaded, runs, policies, base, candidates)
+    judged = flow.judge(ws, loaded, runs, policies, base, candidates)
+    if train_data:
+        from forgetbench.findings import with_training_data
+
+        where = ", ".join(file.name for file in train_data)
+        judged = with_training_data(ws, loaded, judged, texts, where)
+    return judged
 
 
-def _write_report(ws: Workspace, judged: Sequence[flow.Judgement], out: Path | None) -> Path:
+def _training_texts(files: Sequence[Path]) -> list[TrainingText]:
+    """Read before anything runs: a broken file must not surface after an hour."""
+    from forgetbench.training.data import read_training
+
+    return read_training(files) if files else []
+
+
+def _write_report(ws: Workspace, judged: Sequence[flow.Judgement], report: ReportAs) -> Path:
     from forgetbench.report.html import build_report
 
     base = judged[-1].verdict.base
     name = "-".join([base, *(j.alias for j in judged)]).replace("/", "_").strip("._") or "report"
-    path = out or ws.reports / f"{name[:120]}.html"
+    path = report.out or ws.reports / f"{name[:120]}.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return build_report(
@@ -70,6 +116,8 @@ def _write_report(ws: Workspace, judged: Sequence[flow.Judgement], out: Path | N
             path,
             title=f"{base} → {judged[-1].alias}",
             banner=ws.suite.banner,
+            embed=cast("Embed", report.embed),
+            lang=report.lang,
         )
     except OSError as e:
         raise UsageError(str(path), f"cannot be written ({e.strerror})", "choose another path with --report") from None

@@ -10,7 +10,8 @@ from forgetbench.config import Paths, find_config, load_config
 from forgetbench.errors import UsageError
 
 
-def _runs_folder(config: Path | None) -> Path:
+def runs_folder(config: Path | None) -> Path:
+    """Where the runs of a config lie, or of the working directory where there is none."""
     try:
         file = find_config(config)
     except UsageError:
@@ -22,7 +23,7 @@ def _runs_folder(config: Path | None) -> Path:
 def ls(config: Path | None, as_json: bool) -> None:
     from forgetbench.runs.store import list_runs
 
-    folder = _runs_folder(config)
+    folder = runs_folder(config)
     runs = list_runs(folder, on_error=lambda e: say(f"forgetbench: {e}"))
     if as_json:
         print_json({"folder": str(folder), "runs": [_summary(run) for run in runs]})

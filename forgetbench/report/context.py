@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from forgetbench.analysis.types import Change, Comparison
 from forgetbench.gate.types import Rule, RuleResult, Verdict
+from forgetbench.report.figures import (
+    flip_matrix,
+    heat_map,
+    leak_table,
+    moves,
+    rate_table,
+    subjects_of,
+    view_gaps,
+    views_of,
+)
 from forgetbench.report.numbers import GAINED, LOST, direction
+from forgetbench.report.reasons import note, reason_sentence, rule_notice, rule_reason
 from forgetbench.report.text import clean, cut
+from forgetbench.report.words import Words
 from forgetbench.types import GREEDY, View
 
 VIEWS: tuple[View, ...] = ("ability", "chat", "as_used")
@@ -124,6 +136,7 @@ def _sections(changes: Sequence[Change], rules: Sequence[Rule], decided_on: set[
             "name": _name_of(c, changes),
             "level": _level(c),
             "direction": direction(c),
+            "path": c.group.split("/")[0] + "/" if c.kind == TYPE_2 and "/" in c.group else "",
             "rule": rule_for(c, rules, primary),
             "metric": c.metric if (c.kind, c.group) in repeated else "",
         }
@@ -185,10 +198,12 @@ def _news(changes: Sequence[Change], wanted: str) -> list[Context]:
     ]
 
 
-def _comparison(found: Comparison, ident: str, rules: Sequence[Rule]) -> Context:
+def _comparison(found: Comparison, ident: str, rules: Sequence[Rule], verdict: Verdict | None, words: Words) -> Context:
     news = headline_changes(found)
     decided_on = {(p.task, p.metric) for p in found.pairs}
     views = []
+    subjects = subjects_of(found.pairs)
+    by_view = views_of(found.pairs)
     for view in VIEWS:
         for decode in dict.fromkeys(c.decode_id for c in found.changes if c.view == view):
             mine = [c for c in found.changes if c.view == view and c.decode_id == decode]
@@ -198,9 +213,15 @@ def _comparison(found: Comparison, ident: str, rules: Sequence[Rule]) -> Context
                     "view": view,
                     "decode_id": decode,
                     "sections": sections,
+                    "heat": heat_map(mine, subjects),
+                    "matrix": flip_matrix(by_view.get((view, decode), ())),
+                    "rates": rate_table(mine),
                     "has_margin": any(r["rule"] for s in sections for r in s["rows"]),
-                    "intervals": sorted({f"{c.interval.level:.0%} {c.interval.method}".strip() for c in mine}),
-                    "tests": sorted({c.test for c in mine}),
+                    "intervals": [
+                        f"{level} {words.sentence(method)}".strip()
+                        for level, method in sorted({(f"{c.interval.level:.0%}", c.interval.method) for c in mine})
+                    ],
+                    "tests": sorted({words.sentence(c.test) for c in mine}),
                 }
             )
     flips = [p.flip for p in found.pairs]
@@ -208,7 +229,7 @@ def _comparison(found: Comparison, ident: str, rules: Sequence[Rule]) -> Context
         "id": ident,
         "base": found.base.alias,
         "candidate": found.candidate.alias,
-        "notes": list(found.notes),
+        "notes": [note(line, verdict, words) for line in found.notes],
         "gained": _news(news, GAINED),
         "lost": _news(news, LOST),
         "several_views": len({c.view for c in news}) > 1,
@@ -217,6 +238,10 @@ def _comparison(found: Comparison, ident: str, rules: Sequence[Rule]) -> Context
         "n_pairs": len(flips),
         "flips": {name: flips.count(name) for name in ("gained", "lost", "changed", "same", "dropped")},
         "views": views,
+        "gaps": view_gaps(
+            found, [(c, _name_of(c, found.changes)) for c in ordered_types(found.changes) if c.view == "ability"]
+        ),
+        "leaks": leak_table(found, [*ordered_types(found.changes), *(c for c in found.changes if c.kind == "task")]),
         "decodings": sorted({c.decode_id for c in found.changes}),
         "differences": [list(d) for d in found.manifest_differences],
         "sides": [
@@ -225,11 +250,21 @@ def _comparison(found: Comparison, ident: str, rules: Sequence[Rule]) -> Context
                 "alias": side.alias,
                 "path": side.run_path,
                 "fingerprint": side.fingerprint,
-                "manifest": cut(json.dumps(side.manifest, indent=2, ensure_ascii=False, default=str), 60_000, 0),
+                "manifest": cut(
+                    json.dumps(_differing_first(side.manifest, found), indent=2, ensure_ascii=False, default=str),
+                    60_000,
+                    0,
+                ),
             }
             for role, side in (("base", found.base), ("candidate", found.candidate))
         ],
     }
+
+
+def _differing_first(manifest: Mapping[str, object], found: Comparison) -> dict[str, object]:
+    """A manifest with the parts first that the other side has otherwise."""
+    others = found.base.manifest, found.candidate.manifest
+    return {k: manifest[k] for k in sorted(manifest, key=lambda k: others[0].get(k) == others[1].get(k))}
 
 
 def rules_in_order(results: Iterable[RuleResult]) -> list[RuleResult]:
@@ -238,32 +273,34 @@ def rules_in_order(results: Iterable[RuleResult]) -> list[RuleResult]:
     return sorted(results, key=lambda r: (not r.rule.required, weight.get(r.state, 3)))
 
 
-def reason_sentence(verdict: Verdict) -> str:
-    """The reason without the state it opens with, since the state stands above it in larger type."""
-    text = re.sub(r"^(passed|blocked|inconclusive): ", "", verdict.reason)
-    return text[:1].upper() + text[1:] if text != verdict.reason else text
-
-
 def own_notes(verdict: Verdict, comparisons: Iterable[Comparison]) -> list[str]:
     """The verdict's notes that stand nowhere else: not a rule's notice, not a comparison's note."""
     elsewhere = {note for c in comparisons for note in c.notes} | {r.notice for r in verdict.rules if r.notice}
     return [note for note in verdict.notes if not any(note.endswith(known) for known in elsewhere)]
 
 
-def _verdict(verdict: Verdict, comparisons: Sequence[Comparison]) -> Context:
+def _verdict(verdict: Verdict, comparisons: Sequence[Comparison], words: Words) -> Context:
     required = [r for r in verdict.rules if r.rule.required]
     drops = [r.minimum_detectable_drop for r in required if r.minimum_detectable_drop is not None]
     return {
         "state": verdict.state,
-        "reason": reason_sentence(verdict),
+        "reason": reason_sentence(verdict, words),
         "exit_code": int(verdict.exit_code),
         "policy": verdict.policy.name,
         "alpha": verdict.policy.alpha,
-        "rules": [{"result": r, "subject": rule_subject(r.rule)} for r in rules_in_order(verdict.rules)],
+        "rules": [
+            {
+                "result": r,
+                "subject": rule_subject(r.rule),
+                "reason": rule_reason(r, words),
+                "notice": rule_notice(r, words),
+            }
+            for r in rules_in_order(verdict.rules)
+        ],
         "n_required": len(required),
         "drops": [min(drops), max(drops)] if drops else [],
         "fewest": min((r.n for r in required), default=0),
-        "notes": own_notes(verdict, comparisons),
+        "notes": [note(line, verdict, words) for line in own_notes(verdict, comparisons)],
     }
 
 
@@ -291,11 +328,14 @@ def chain(comparisons: Sequence[Comparison], aliases: Sequence[str]) -> list[Con
                 continue
             name = siblings[0][1] if kind == TYPE_1 and len(siblings) == 1 else group
             sampled = "" if decode == GREEDY else f" ({decode})"
+            scores = [cells[kind, group, metric, decode].get(a) for a in aliases]
             rows.append(
                 {
                     "name": (name.split("/", 1)[1] if kind == TYPE_2 and "/" in name else name) + sampled,
+                    "path": group.split("/")[0] + "/" if kind == TYPE_2 and "/" in name else "",
                     "level": 2 if kind == TYPE_2 else 1,
-                    "scores": [cells[kind, group, metric, decode].get(a) for a in aliases],
+                    "scores": scores,
+                    "moved": moves(scores),
                 }
             )
         tables.append({"view": view, "rows": rows})
@@ -303,9 +343,15 @@ def chain(comparisons: Sequence[Comparison], aliases: Sequence[str]) -> list[Con
 
 
 def build_context(
-    comparisons: Sequence[Comparison], verdicts: Sequence[Verdict], *, title: str = "", banner: str = ""
+    comparisons: Sequence[Comparison],
+    verdicts: Sequence[Verdict],
+    *,
+    title: str = "",
+    banner: str = "",
+    words: Words | None = None,
 ) -> Context:
     """Everything the templates need, as plain data: typed rows become dicts of the same names."""
+    words = words or Words()
     root = root_alias(comparisons, verdicts)
     names = candidates_in_order(comparisons, verdicts)
     ids = comparison_ids(comparisons)
@@ -319,8 +365,10 @@ def build_context(
             {
                 "id": f"candidate-{position + 1}",
                 "alias": name,
-                "verdict": _verdict(verdict, [c for c, _ in mine]) if verdict else None,
-                "comparisons": [_comparison(c, i, rules_about(verdict, c, root, before)) for c, i in mine],
+                "verdict": _verdict(verdict, [c for c, _ in mine], words) if verdict else None,
+                "comparisons": [
+                    _comparison(c, i, rules_about(verdict, c, root, before), verdict, words) for c, i in mine
+                ],
                 "decides": position == len(names) - 1,
             }
         )

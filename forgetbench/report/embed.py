@@ -11,7 +11,9 @@ import gzip
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,10 +21,15 @@ from forgetbench.analysis.types import Comparison, Pair, Side
 from forgetbench.report.text import cut, one_line, question_line, visible
 
 Embed = Literal["flips", "all", "none"]
+EMBEDS: tuple[Embed, ...] = ("flips", "all", "none")
 
 CHUNK_ROWS = 128
 SAMPLE_SAME = 50
 """Pairs that did not flip, drawn by hash: a reader who sees flips only believes that everything flipped."""
+SHARED = 200
+"""Characters from which on the worked examples before a question are stored once for their neighbours."""
+SHOWN = 16_000
+"""Characters of a text that the page can show (`text.cut`); the length of a longer one is said."""
 MOST_CHANGED = 200
 """Of pairs with a continuous score, those that moved most: nearly every one moves a little."""
 
@@ -68,32 +75,69 @@ def _text(value: str | None) -> str | None:
     return None if value is None else visible(cut(value))
 
 
+_META = ("score", "outcome", "extracted", "why", "style", "finish", "tokens", "logprob", "chars")
+
+
 def _side(side: Side) -> dict[str, Any]:
-    row = {
+    return {
         "score": _finite(side.score),
         "outcome": side.outcome,
-        "output": _text(side.output),
         "extracted": _text(side.extracted),
         "why": _text(side.why),
         "style": side.style,
         "finish": side.finish_reason,
         "tokens": side.n_output_tokens,
         "logprob": _finite(side.mean_logprob, 3),
-        "chars": len(side.output),
+        "chars": len(side.output) if len(side.output) > SHOWN else None,
     }
-    return {k: v for k, v in row.items() if v is not None}
 
 
-def _row(pair: Pair) -> dict[str, Any]:
-    row = {
-        "prompt": _text(pair.prompt),
-        "prompt2": _text(pair.candidate_prompt),
-        "gold": _text(pair.gold),
-        "source": visible(pair.source) if pair.source else None,
-        "base": _side(pair.base),
-        "candidate": _side(pair.candidate),
-    }
-    return {k: v for k, v in row.items() if v is not None}
+def _chunk(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Column by column, which compresses better than row by row; what is unknown in every row is left out.
+
+    The two outputs of an item stand side by side, since one often repeats the other. What prompts share
+    before their last block (worked examples) stands once in `shots`; `shot` counts from 1, 0 is none.
+    """
+    shots: list[str] = []
+    columns: dict[str, list[Any]] = {"shot": []}
+
+    def add(name: str, value: Any) -> None:
+        columns.setdefault(name, []).append(value)
+
+    for pair in pairs:
+        prompt = _text(pair.prompt)
+        if prompt is not None and not (shots and prompt.startswith(shots[-1])):
+            head = prompt[: prompt.rstrip().rfind("\n\n") + 2]
+            if len(head) >= SHARED:
+                shots.append(head)
+        known = bool(shots) and prompt is not None and prompt.startswith(shots[-1])
+        columns["shot"].append(len(shots) if known else 0)
+        add("prompt", prompt[len(shots[-1]) :] if prompt is not None and known else prompt)
+        add("prompt2", _text(pair.candidate_prompt))
+        add("gold", _text(pair.gold))
+        add("source", visible(pair.source) if pair.source else None)
+        add("output", [_text(pair.base.output), _text(pair.candidate.output)])
+        for role, side in (("base", pair.base), ("candidate", pair.candidate)):
+            for name, value in _side(side).items():
+                add(f"{role}.{name}", value)
+    return {"shots": shots, **{k: v for k, v in columns.items() if any(x is not None for x in v)}}
+
+
+def unpack(packed: str) -> list[dict[str, Any]]:
+    """The rows of a chunk, as the page's script reads them."""
+    chunk = json.loads(gzip.decompress(base64.b64decode(packed)))
+    shots = ["", *chunk.pop("shots")]
+    rows = []
+    for values in zip(*chunk.values(), strict=True):
+        flat = {k: v for k, v in zip(chunk, values, strict=True) if v is not None}
+        row: dict[str, Any] = {k: flat[k] for k in ("prompt2", "gold", "source") if k in flat}
+        if "prompt" in flat:
+            row["prompt"] = shots[flat["shot"]] + flat["prompt"]
+        for position, role in enumerate(("base", "candidate")):
+            row[role] = {name: flat[f"{role}.{name}"] for name in _META if f"{role}.{name}" in flat}
+            row[role]["output"] = flat["output"][position]
+        rows.append(row)
+    return rows
 
 
 class _Column:
@@ -112,7 +156,8 @@ class _Column:
 
 def _pack(value: object) -> str:
     # allow_nan=False: NaN is no JSON, and one would make the browser refuse the whole chunk.
-    blob = json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+    # Lone surrogates, which UTF-8 cannot hold, were made visible before.
+    blob = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode("utf-8")
     return base64.b64encode(gzip.compress(blob, 6, mtime=0)).decode("ascii")
 
 
@@ -126,10 +171,11 @@ def _finite(value: float | None, digits: int | None = None) -> float | None:
 def pack(comparisons: Sequence[tuple[str, Comparison]], embed: Embed = "flips", seed: int = 0) -> Embedded:
     """Index and chunks over all comparisons; the string beside each is its id in permanent links."""
     coded = {
-        name: _Column() for name in ("comparison", "task", "type", "view", "flip", "outcome", "outcome2", "decode")
+        name: _Column()
+        for name in ("comparison", "task", "type", "stratum", "view", "flip", "outcome", "outcome2", "decode")
     }
     plain: dict[str, list[str]] = {name: [] for name in ("anchor", "question", "answer", "answer2")}
-    rows: list[dict[str, Any]] = []
+    rows: list[Pair] = []
     shown: dict[str, int] = {}
     left_out = 0
     for comparison_id, comparison in comparisons:
@@ -139,6 +185,7 @@ def pack(comparisons: Sequence[tuple[str, Comparison]], embed: Embed = "flips", 
             coded["comparison"].add(comparison_id)
             coded["task"].add(pair.task)
             coded["type"].add(pair.task_type)
+            coded["stratum"].add(pair.stratum or "")
             coded["view"].add(pair.view)
             coded["flip"].add(pair.flip)
             coded["outcome"].add(pair.base.outcome)
@@ -148,10 +195,12 @@ def pack(comparisons: Sequence[tuple[str, Comparison]], embed: Embed = "flips", 
             plain["question"].append(question_line(pair.prompt or ""))
             plain["answer"].append(_answer(pair.base))
             plain["answer2"].append(_answer(pair.candidate))
-            rows.append(_row(pair))
+            rows.append(pair)
             shown[pair.flip] = shown.get(pair.flip, 0) + 1
     index = {"coded": {k: c.json() for k, c in coded.items()}, **plain, "chunk_rows": CHUNK_ROWS}
-    chunks = tuple(_pack(rows[i : i + CHUNK_ROWS]) for i in range(0, len(rows), CHUNK_ROWS))
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:  # zlib lets go of the interpreter
+        starts = range(0, len(rows), CHUNK_ROWS)
+        chunks = tuple(pool.map(lambda start: _pack(_chunk(rows[start : start + CHUNK_ROWS])), starts))
     return Embedded(_pack(index), chunks, shown, left_out)
 
 

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,15 @@ from forgetbench import __version__, resources
 from forgetbench.analysis.types import Comparison
 from forgetbench.errors import UsageError
 from forgetbench.gate.types import Verdict
-from forgetbench.report import numbers, svg
+from forgetbench.report import lines, numbers, svg
 from forgetbench.report.context import Context, build_context, comparison_ids
 from forgetbench.report.embed import Embed, Embedded, pack
+from forgetbench.report.figures import STEPS
+from forgetbench.report.words import Words, load_words
+
+STYLES = ("report.css", "figures.css", "answers.css")
+SCRIPTS = ("report.js", "diff.js", "answers.js", "start.js")
+"""In the order in which they are put into the page, as one."""
 
 _STATES = {
     "PASS": {"sign": "✓", "word": "Pass", "css": "pass"},
@@ -75,16 +81,17 @@ def render(
     seed: int = 0,
 ) -> str:
     """The page as text. See `build_report`."""
-    context = build_context(comparisons, verdicts, title=title, banner=banner)
+    words = load_words(lang)
+    context = build_context(comparisons, verdicts, title=title, banner=banner, words=words)
     embedded = pack(list(zip(comparison_ids(comparisons), comparisons, strict=True)), embed, seed)
-    return render_context(context, embedded, lang=lang)
+    return render_context(context, embedded, words)
 
 
-def render_context(context: Context, embedded: Embedded, *, lang: str = "en") -> str:
+def render_context(context: Context, embedded: Embedded, words: Words) -> str:
     """Templates, style and script filled in and sealed by the policy."""
     folder = resources.path("reports")
-    words = _catalogue(folder, lang)
-    style, script = _asset(folder, "report.css"), _asset(folder, "report.js")
+    style = "".join(_asset(folder, name) for name in STYLES)
+    script = '"use strict";\n(() => {\n' + "".join(_asset(folder, name) for name in SCRIPTS) + "})();\n"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
@@ -94,6 +101,8 @@ def render_context(context: Context, embedded: Embedded, *, lang: str = "en") ->
     )
     environment.filters.update(
         points=numbers.points,
+        whole_points=numbers.whole_points,
+        figure=numbers.figure,
         plain_points=numbers.plain_points,
         score=numbers.score,
         rate=numbers.rate,
@@ -101,18 +110,28 @@ def render_context(context: Context, embedded: Embedded, *, lang: str = "en") ->
         count=numbers.count,
     )
     environment.globals.update(
-        _=_translator(words), mark=svg.mark, plot_row=_plot_row, plot_axis=svg.axis, plot_scale=_plot_scale
+        _=words,
+        mark=svg.mark,
+        plot_row=_plot_row,
+        plot_axis=svg.axis,
+        plot_scale=_plot_scale,
+        spark=lines.spark,
+        dumbbell=lines.dumbbell,
+        bars=lines.bars,
+        ring=lines.ring,
+        diamond=lines.diamond,
+        heat_legend=_heat_legend(),
     )
     return environment.get_template("report.html.j2").render(
         **context,
-        lang=lang,
+        lang=words.lang,
         version=__version__,
         states=_STATES,
         style=Markup(style),
         script=Markup(script),
         policy=content_security_policy(style, script),
         embedded=embedded,
-        settings=Markup(_inert_json(_settings(context, embedded, words))),
+        settings=Markup(_inert_json(_settings(context, embedded, words.words))),
     )
 
 
@@ -135,25 +154,6 @@ def _asset(folder: Path, name: str) -> str:
     return text
 
 
-def _catalogue(folder: Path, lang: str) -> dict[str, str]:
-    """Fixed text of another language: `reports/<lang>.json` maps the English text to it."""
-    if lang == "en":
-        return {}
-    file = folder / f"{lang}.json"
-    if not file.is_file():
-        known = ", ".join(["en", *sorted(f.stem for f in folder.glob("*.json"))])
-        raise UsageError("--lang", f"there is no report in '{lang}'", f"choose one of: {known}")
-    words: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-    return words
-
-
-def _translator(words: dict[str, str]) -> Callable[..., str]:
-    def translate(text: str, **values: object) -> str:
-        return words.get(text, text).format(**values) if values else words.get(text, text)
-
-    return translate
-
-
 def _inert_json(value: object) -> str:
     """JSON that cannot leave its <script type="application/json">."""
     text = json.dumps(value, separators=(",", ":"))  # ensure_ascii: no lone surrogates, no U+2028
@@ -170,6 +170,13 @@ def _settings(context: Context, embedded: Embedded, words: dict[str, str]) -> di
         ],
         "rows": sum(embedded.shown.values()),
     }
+
+
+def _heat_legend() -> list[tuple[float | None, float | None, int]]:
+    """(from, to, tint) of each tint of the heat map, losses first; None: without end."""
+    edges = [-e for e in reversed(STEPS)] + list(STEPS)
+    bounds = [None, *edges, None]
+    return [(bounds[i], bounds[i + 1], i - len(STEPS)) for i in range(len(bounds) - 1)]
 
 
 def _plot_scale(comparisons: Sequence[Context]) -> svg.Scale:

@@ -34,6 +34,17 @@ def plain_points(value: float | None) -> str:
     return f"{value * 100:.1f}" if value is not None and _known(value) else UNKNOWN
 
 
+def whole_points(value: float) -> str:
+    """An edge of a scale, without decimals: -0.05 -> '−5'."""
+    shown = round(100 * value)
+    return f"{'+' if shown > 0 else MINUS if shown < 0 else ''}{abs(shown)}"
+
+
+def figure(value: float | None) -> str:
+    """What a table is sorted by; empty where it is not known."""
+    return repr(value) if value is not None and _known(value) else ""
+
+
 def score(value: float | None) -> str:
     """0.6338 -> '63.4'."""
     return plain_points(value)

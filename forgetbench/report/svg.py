@@ -45,7 +45,7 @@ def scale_for(values: Iterable[float | None]) -> Scale:
     if high - low < 0.02:  # nothing moved: a narrow axis would make noise look like news
         low, high = min(low, -0.01), max(high, 0.01)
     step = next(s for s in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if (high - low) / s <= 6 or s == 0.5)
-    first, last = math.floor(low / step - 1e-9), math.ceil(high / step + 1e-9)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)  # a bound on a tick needs no further one
     pad = step * 0.15  # room for the half of a mark that sits on the outermost tick
     ticks = tuple(round(i * step, 6) for i in range(first, last + 1))
     return Scale(ticks[0] - pad, ticks[-1] + pad, ticks)

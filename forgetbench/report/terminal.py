@@ -8,6 +8,7 @@ escape sequence of a model's reaches the terminal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -23,12 +24,13 @@ from forgetbench.report.context import (
     candidates_in_order,
     ordered_types,
     own_notes,
-    reason_sentence,
     root_alias,
     rule_for,
     rules_about,
     rules_in_order,
 )
+from forgetbench.report.figures import leak_table
+from forgetbench.report.reasons import reason_sentence
 from forgetbench.report.text import visible
 
 _STATE = {"PASS": ("✓", "green"), "FAIL": ("✕", "red"), "INCONCLUSIVE": ("?", "yellow")}
@@ -100,8 +102,30 @@ class _Writer:
                 if any(c.severity.band != "none" for c in ordered_types(mine)):
                     self.out(self.text(_SEVERITY, "dim"))
                 self.rates(mine)
+        leaks = leak_table(found, ordered_types(found.changes))
+        if leaks is not None:
+            self.out("")
+            self.out(self.text(f"with and without items found in the training data ({leaks['n']:,})", "bold"))
+            self.out(self.without_leaks(leaks["rows"]))
         for note in found.notes:
             self.out(self.text(f"note: {note}", "yellow"))
+
+    def without_leaks(self, rows: Sequence[dict[str, Any]]) -> Table:
+        """Every change that the leaked items touch, beside what is left of it without them."""
+        table = self.table()
+        table.add_column("ability", overflow="fold", min_width=16)
+        table.add_column("view", no_wrap=True)
+        for name in ("items", "change", "without", "change", "95 % interval"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            c, rest = row["change"], row["rest"]
+            cells = [c.group, c.view, str(c.n), numbers.points(c.delta)]
+            if rest is None:
+                cells += ["0", "", ""]
+            else:
+                cells += [str(rest.n), numbers.points(rest.delta), numbers.interval(rest.interval)]
+            table.add_row(*(self.text(cell) for cell in cells))
+        return table
 
     def changes(self, changes: Sequence[Change], rules: Sequence[Rule]) -> Table:
         rows = ordered_types(changes) or sorted((c for c in changes if c.kind == "task"), key=lambda c: -c.delta)
@@ -144,11 +168,12 @@ class _Writer:
     def rates(self, changes: Sequence[Change]) -> None:
         """A line where many answers could not be read: that is not forgetting, and the table hides it."""
         for c in ordered_types(changes):
-            for what in ("unparsed", "truncated", "refused", "timeout"):
-                before, after = getattr(c.base_rates, what), getattr(c.candidate_rates, what)
+            for what in ("unparsed", "truncated", "refused", "timeout", "looped", "wrong_language"):
+                # None: flags are looked at under the deployment preset only.
+                before, after = getattr(c.base_rates, what) or 0.0, getattr(c.candidate_rates, what) or 0.0
                 if c.kind == "task_type_1" and max(before, after) > _MANY:
                     share = f"{numbers.rate(before)} → {numbers.rate(after)} %"
-                    self.out(self.text(f"{what}: {c.group} {share}", "yellow"))
+                    self.out(self.text(f"{what.replace('_', ' ')}: {c.group} {share}", "yellow"))
 
     def rules(self, verdict: Verdict) -> Table:
         table = self.table()

@@ -132,7 +132,7 @@ def records_of(asked: Asked, task: Task, response: Response) -> list[Record]:
                 mean_logprob=_mean(g.logprobs) if g else None,
                 mean_entropy=_mean(g.entropies) if g else None,
                 round=origin.round,
-                extra=_extra(response),
+                extra={**_extra(response), **judged.extra},
             )
         )
     return records
@@ -143,9 +143,10 @@ def records_of_all(asked: Sequence[Asked], task: Task, read: Callable[[str], Res
     return [r for a in asked for r in records_of(a, task, read(a.request.request_id))]
 
 
-def rejudge(judged: Judged) -> Mapping[str, Any]:
-    """What a new scoring changes in a record: nothing about where it came from."""
+def rejudge(judged: Judged, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a new scoring changes in a record with that `extra`: nothing about where it came from."""
     return {
+        "extra": {**extra, **judged.extra},
         "outcome": judged.outcome,
         "scores": {k: float(v) for k, v in judged.scores.items()},
         "output": judged.output,

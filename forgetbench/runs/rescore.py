@@ -46,7 +46,7 @@ def _rescored(run: Run, entry: TaskEntry, task: Task) -> list[Record]:
             except KeyError:
                 raise UsageError(str(folder), f"has no response for {key}", "run the task again") from None
             judged[key] = judge(task, items[key], response, samples[key])
-    return [dataclasses.replace(r, **rejudge(judged[r.key][r.sample])) for r in old]
+    return [dataclasses.replace(r, **rejudge(judged[r.key][r.sample], r.extra)) for r in old]
 
 
 def rescore(run: Run, tasks: Sequence[Task], *, scorer_version: str | None = None) -> Run:

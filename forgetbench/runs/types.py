@@ -66,7 +66,8 @@ class TaskEntry:
     requests_hash: str = ""
     """Hash over the sorted request ids: a prompt that changed under the same identity is noticed."""
     n_infra_error: int = 0
-    """Requests that the engine failed to answer. They are asked again by the next run of the same command."""
+    """Requests that the engine failed to answer, asked again by the next run of the same command, and programs
+    that the sandbox failed to run, scored again by it."""
 
     @property
     def slot(self) -> Slot:

@@ -87,7 +87,8 @@ class Work:
             n_records=len(records),
             records=path,
             records_sha256=sha256,
-            n_infra_error=len(self.missing),
+            # Answers that only the sandbox failed on are complete; the next run of the command scores them again.
+            n_infra_error=len(self.missing) + sum(r.extra.get("execution") == "infra_error" for r in records),
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from forgetbench.types import Item, ItemKey, Judged, PromptSpec, Response
+from forgetbench.types import Item, ItemKey, Judged, PromptSpec, Response, Style
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
@@ -17,7 +17,12 @@ def content_hash(content: Mapping[str, Any]) -> str:
 
 
 class Task(Protocol):
-    """A benchmark or a custom set."""
+    """A benchmark or a custom set.
+
+    A task may have more: `in_style(style)` where prompt and reading of answers differ by style in more than
+    their rendering; `check_ready()`, which raises UsageError where its answers could not be scored, before any is
+    asked for; `warning`, a line that every run and comparison of it must show.
+    """
 
     name: str
     version: str
@@ -42,3 +47,29 @@ class Task(Protocol):
     def canonical(self, doc: Mapping[str, Any]) -> ItemKey | None:
         """The key of the item that a document written elsewhere (an lm-eval log, ...) is about."""
         ...
+
+
+def in_style(task: Task, style: Style) -> Task:
+    """The task as it is asked in a style."""
+    change = getattr(task, "in_style", None)
+    styled: Task = task if change is None else change(style)
+    return styled
+
+
+def check_ready(tasks: Iterable[Task]) -> None:
+    """Raises the UsageErrors of every task whose answers could not be scored here."""
+    for task in tasks:
+        check = getattr(_inner(task), "check_ready", None)
+        if check is not None:
+            check()
+
+
+def warnings_of(tasks: Iterable[Task]) -> tuple[str, ...]:
+    found = (getattr(_inner(task), "warning", None) for task in tasks)
+    return tuple(str(line) for line in found if line)
+
+
+def _inner(task: Task) -> Task:
+    """What a preset wraps."""
+    inner: Task = getattr(task, "task", task)
+    return inner

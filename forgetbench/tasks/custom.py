@@ -5,8 +5,10 @@
      "choices": ["Lima", "Quito"], "answer": "Lima"}
 
 Fields: suites/custom_set.schema.json. In CSV the first row names the fields, an empty cell is a missing
-field, and lists are JSON in a cell. Scorers: forgetbench/scoring/scorers.py; `choice` shows lettered options
-and ranks the letters by log-probability, as MMLU does.
+field, and lists are JSON in a cell. Either may be gzipped (.gz), and a file with other columns is read
+through `fields` (custom_fields.py). Scorers: forgetbench/scoring/scorers.py; `choice` shows lettered options
+and ranks the letters by log-probability, as MMLU does. With `scorer: none` answers are generated and kept, not
+scored: the set has no metric, and no comparison or rule takes it in.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from forgetbench.scoring.outcome import broken_logprobs, failed_samples, infra_e
 from forgetbench.scoring.refusal import is_refusal
 from forgetbench.scoring.scorers import Normalise, Reference, judge
 from forgetbench.tasks.base import content_hash
-from forgetbench.tasks.custom_lines import Line, ScorerName, answer_index, reference_texts
+from forgetbench.tasks.custom_fields import Source
+from forgetbench.tasks.custom_lines import Line, SetScorer, answer_index, reference_texts
 from forgetbench.tasks.custom_read import read_lines
 from forgetbench.tasks.items import Finder, KeyMaker
 from forgetbench.tasks.ranking import option_name, score_ranking
@@ -62,8 +65,10 @@ class SetSpec:
     path: Path
     fewshot: Path | None = None
     """Worked examples, in the same format; an item takes the first n of its own task_type."""
-    scorer: ScorerName = "exact"
-    """For lines that name none."""
+    scorer: SetScorer = "exact"
+    """For lines that name none; `none`: no line is scored."""
+    fields: Mapping[str, Source] | None = None
+    """Our field -> the columns of both files that it is made of. None: the columns have our names."""
     raw: RawFormat = RawFormat()
     chat: ChatFormat = ChatFormat()
     stop: tuple[str, ...] | None = None
@@ -97,12 +102,12 @@ def load_set(path_or_spec: str | Path | SetSpec) -> CustomSet:
 class CustomSet:
     """A custom set; see the module's docstring."""
 
-    metrics: tuple[str, ...] = (METRIC,)
     binary = True
 
     def __init__(self, spec: SetSpec) -> None:
         _check_spec(spec)
         self.spec = spec
+        self.metrics: tuple[str, ...] = () if spec.scorer == "none" else (METRIC,)
         self.name = spec.name
         self.version = f"{FORMAT}-{_spec_hash(spec)}"
         self.default_num_fewshot: Mapping[Style, int] = {
@@ -118,9 +123,9 @@ class CustomSet:
         """All items in file order. Raises every mistake in the set and its shots at once; nothing is run."""
         if self._items is not None:
             return self._items
-        lines, errors = read_lines(self.spec.path, self.spec.scorer)
+        lines, errors = read_lines(self.spec.path, self.spec.scorer, self.spec.fields)
         if self.spec.fewshot is not None:
-            shots, shot_errors = read_lines(self.spec.fewshot, self.spec.scorer)
+            shots, shot_errors = read_lines(self.spec.fewshot, self.spec.scorer, self.spec.fields)
             errors = [*errors, *shot_errors, *self._index_shots(shots)]
         if not errors:
             errors = self._too_few_shots(lines)
@@ -139,6 +144,9 @@ class CustomSet:
         errors: list[UsageError] = []
         for number, line in shots:
             where = f"{self.spec.fewshot}:{number}"
+            if self._scorer(line) == "none" and line.answer is None and not line.references:
+                problem = "missing, and a worked example has to show an answer"
+                errors.append(UsageError(f"{where}: answer", problem, 'add "answer": the text to show'))
             if self._scorer(line) == "regex" and line.answer is None:
                 problem = "missing, and a pattern cannot be shown as an answer"
                 errors.append(UsageError(f"{where}: answer", problem, 'add "answer": the text to show'))
@@ -201,9 +209,7 @@ class CustomSet:
         shots = self._shots_for(line)
         if num_fewshot > len(shots):
             problem = f"{num_fewshot} shots asked for, {len(shots)} are there for {line.task_type}"
-            raise UsageError(
-                str(self.spec.fewshot or self.spec.path), problem, "add worked examples or lower it"
-            )
+            raise UsageError(str(self.spec.fewshot or self.spec.path), problem, "add worked examples or lower it")
         raw, messages = self.spec.raw, None
         if line.messages is not None:
             messages = tuple(Message(m.role, m.content) for m in line.messages)
@@ -212,8 +218,7 @@ class CustomSet:
             form="rank" if rank else "generate",
             question=self._raw_question(line),
             shots=tuple(
-                Shot(self._raw_question(s), self._shown(s), self._chat_question(s))
-                for s in shots[:num_fewshot]
+                Shot(self._raw_question(s), self._shown(s), self._chat_question(s)) for s in shots[:num_fewshot]
             ),
             chat_question=self._chat_question(line),
             messages=messages,
@@ -254,6 +259,8 @@ class CustomSet:
         if generation.finish_reason == "error" or broken:
             return infra_error(broken or "the engine broke off the generation", generation.text)
         references = reference_texts(line)
+        if self._scorer(line) == "none":
+            return _unscored(generation)
         reference = Reference(references, 1e-6 if line.tolerance is None else line.tolerance)
         match = judge(generation.text, self._scorer(line), reference, self.spec.normalise, self.spec.extract)
         outcome = outcome_of(
@@ -270,17 +277,20 @@ class CustomSet:
         items = self.load()
         if self._finder is None:
             self._finder = Finder(items, (_content(self._lines[i.key]) for i in items))
-        asked = {
-            k: doc[k] for k in ("task_type", "prompt", "chat_prompt", "messages", "choices") if doc.get(k)
-        }
+        asked = {k: doc[k] for k in ("task_type", "prompt", "chat_prompt", "messages", "choices") if doc.get(k)}
         return self._finder.find(asked)
+
+
+def _unscored(generation: Generation) -> Judged:
+    """An answer that is kept for later judging."""
+    text = generation.text
+    outcome = outcome_of(text, correct=False, extracted=text.strip() or None, finish_reason=generation.finish_reason)
+    return Judged({}, outcome, text, text.strip() or None, "Not scored: the set has no scorer.")
 
 
 def _content(line: Line) -> dict[str, Any]:
     """What is asked, without the answer: identity of an item."""
-    return line.model_dump(
-        include={"task_type", "prompt", "chat_prompt", "messages", "choices"}, exclude_none=True
-    )
+    return line.model_dump(include={"task_type", "prompt", "chat_prompt", "messages", "choices"}, exclude_none=True)
 
 
 def _as_text(line: Line) -> str:
@@ -309,7 +319,7 @@ def _spec_hash(spec: SetSpec) -> str:
     if spec.fewshot is not None:
         with contextlib.suppress(OSError, ValueError):  # `load` reports what is wrong with the file
             shots = spec.fewshot.read_bytes()
-    how = {
+    how: dict[str, Any] = {
         "raw": [spec.raw.question, spec.raw.delimiter, spec.raw.separator],
         "chat": spec.chat.question,
         "scorer": spec.scorer,
@@ -317,6 +327,8 @@ def _spec_hash(spec: SetSpec) -> str:
         "normalise": repr(spec.normalise),
         "shots": hashlib.sha256(shots).hexdigest(),
     }
+    if spec.fields is not None:
+        how["fields"] = {k: v if isinstance(v, str) else list(v) for k, v in spec.fields.items()}
     return content_hash(how)[:8]
 
 
@@ -328,9 +340,7 @@ def _check_spec(spec: SetSpec) -> None:
         )
     for style, question in (("raw", spec.raw.question), ("chat", spec.chat.question)):
         if question.count("{prompt}") != 1:
-            raise UsageError(
-                f"{where}: {style}.question", "it does not hold {prompt} once", "write {prompt} into it"
-            )
+            raise UsageError(f"{where}: {style}.question", "it does not hold {prompt} once", "write {prompt} into it")
     if min(spec.raw.num_fewshot, spec.chat.num_fewshot) < 0:
         raise UsageError(f"{where}: num_fewshot", "it is negative", "use 0 or more")
     if spec.max_tokens < 1:

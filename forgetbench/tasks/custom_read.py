@@ -1,4 +1,4 @@
-"""Read the lines of a custom set, JSONL or CSV, and report every mistake in one pass.
+"""Read the lines of a custom set, JSONL or CSV (or either gzipped), and report every mistake in one pass.
 
 Mistakes are collected, not raised one by one: a file of 500 lines that someone else exported is mended in one
 go. Each names file and line, the field, what was found there, and the cure.
@@ -9,19 +9,24 @@ from __future__ import annotations
 import contextlib
 import csv
 import difflib
+import gzip
 import io
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from forgetbench.errors import UsageError
+from forgetbench.tasks.custom_fields import Source, apply_fields
 from forgetbench.tasks.custom_lines import Line, check_scoring
 
 MAX_LINE = 1_000_000
 """Characters in one line or CSV row. A longer one is a file that is not what it says."""
+MAX_UNPACKED = 1 << 30
+"""Bytes that a gzipped set may unpack to: a few kilobytes can hold a terabyte of zeros."""
 
 _EXPECTED = {
     "task_type": ("not a two-level path", "write it as ability/kind, such as reasoning/arithmetic"),
@@ -54,21 +59,35 @@ class Found(list[UsageError]):
         self.append(UsageError(f"{where}: {field}" if field else where, problem, cure))
 
 
-def read_lines(path: Path, default_scorer: str) -> tuple[list[tuple[int, Line]], list[UsageError]]:
-    """The good lines with their line numbers (from 1; a CSV row: where it starts), and all mistakes."""
+def read_lines(
+    path: Path, default_scorer: str, fields: Mapping[str, Source] | None = None
+) -> tuple[list[tuple[int, Line]], list[UsageError]]:
+    """The good lines with their line numbers (from 1; a CSV row: where it starts), and all mistakes.
+
+    `fields` maps our fields to the file's columns (custom_fields.py); without it they have our names.
+    """
     found = Found(path)
     text = _read_text(path, found)
     if text is None:
         return [], found
-    if path.suffix.lower() not in (".jsonl", ".csv"):
-        found.add(None, f"the ending '{path.suffix}' is not .jsonl or .csv", "save it as JSONL or CSV")
+    suffix = _kind(path)
+    if suffix not in (".jsonl", ".csv"):
+        problem = f"the ending '{path.suffix}' is not .jsonl or .csv (or either with .gz)"
+        found.add(None, problem, "save it as JSONL or CSV")
         return [], found
-    documents = _csv_documents(text, found) if path.suffix.lower() == ".csv" else _json_documents(text, found)
+    documents = _csv_documents(text, found, fields) if suffix == ".csv" else _json_documents(text, found)
     lines: list[tuple[int, Line]] = []
     ids: dict[str, int] = {}
     for number, document in documents:
+        if fields is not None and suffix == ".jsonl" and isinstance(document, dict):
+            document = _mapped(document, fields, number, found)
+            if document is None:
+                continue
         line = _validate(document, number, found)
         if line is None:
+            continue
+        if default_scorer == "none" and line.scorer is not None:
+            found.add(number, "the set's scorer is none, so no line can be scored", "drop it", "scorer")
             continue
         problems = check_scoring(line, line.scorer or default_scorer)
         for field, problem, cure in problems:
@@ -91,16 +110,18 @@ def _read_text(path: Path, found: Found) -> str | None:
     except (OSError, ValueError) as e:  # ValueError: a null byte in the path
         if isinstance(e, FileNotFoundError):
             near = difflib.get_close_matches(path.name, _siblings(path), 1)
-            cure = (
-                f"did you mean '{near[0]}'?"
-                if near
-                else "check the path; it starts at the suite file's folder"
-            )
+            cure = f"did you mean '{near[0]}'?" if near else "check the path; it starts at the suite file's folder"
             found.add(None, "there is no such file", cure)
         else:
             reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
             found.add(None, f"cannot be read ({reason})", "give a readable .jsonl or .csv file")
         return None
+    if path.suffix.lower() == ".gz":
+        try:
+            data = _unpack(data)
+        except (OSError, EOFError, ValueError, zlib.error) as e:
+            found.add(None, f"cannot be unpacked ({e})", "give a whole gzip file, or an unpacked one")
+            return None
     if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         name = "UTF-8" if data.startswith(b"\xef") else "UTF-16"
         found.add(1, f"the file starts with a {name} byte order mark", "save it as UTF-8 without BOM")
@@ -124,9 +145,32 @@ def _read_text(path: Path, found: Found) -> str | None:
     return b"\n".join(rows).decode("utf-8")
 
 
+def _kind(path: Path) -> str:
+    """The ending without .gz."""
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def _unpack(data: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+        unpacked = packed.read(MAX_UNPACKED + 1)
+    if len(unpacked) > MAX_UNPACKED:
+        raise ValueError(f"it unpacks to over {MAX_UNPACKED:,} bytes")
+    return unpacked
+
+
+def _mapped(
+    document: Mapping[str, Any], fields: Mapping[str, Source], number: int, found: Found
+) -> dict[str, Any] | None:
+    made, mistakes = apply_fields(document, fields)
+    for field, problem, cure in mistakes:
+        found.add(number, problem, cure, field)
+    return None if mistakes else made
+
+
 def _siblings(path: Path) -> list[str]:
     try:
-        return [p.name for p in path.parent.iterdir() if p.suffix in (".jsonl", ".csv")]
+        return [p.name for p in path.parent.iterdir() if _kind(p) in (".jsonl", ".csv")]
     except OSError:
         return []
 
@@ -144,7 +188,7 @@ def _json_documents(text: str, found: Found) -> Iterator[tuple[int, Any]]:
                 found.add(number, f"not JSON ({_reason(e)})", "write one JSON object to a line")
 
 
-def _csv_documents(text: str, found: Found) -> Iterator[tuple[int, Any]]:
+def _csv_documents(text: str, found: Found, fields: Mapping[str, Source] | None) -> Iterator[tuple[int, Any]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     start = 1
@@ -159,7 +203,7 @@ def _csv_documents(text: str, found: Found) -> Iterator[tuple[int, Any]]:
                 if twice is not None:
                     found.add(number, f"two columns are called '{twice}'", "make column names unique")
                     return
-                if "task_type" not in header:
+                if fields is None and "task_type" not in header:
                     problem = f"the header has no column task_type: {', '.join(header)[:80]}"
                     found.add(number, problem, "put the field names into the first row")
                     return
@@ -169,7 +213,10 @@ def _csv_documents(text: str, found: Found) -> Iterator[tuple[int, Any]]:
             elif sum(map(len, row)) > MAX_LINE:
                 found.add(number, f"the row has over {MAX_LINE:,} characters", "shorten it")
             else:
-                document = _row_document(dict(zip(header, row, strict=True)), number, found)
+                cells: dict[str, Any] | None = dict(zip(header, row, strict=True))
+                if fields is not None and cells is not None:
+                    cells = _mapped(cells, fields, number, found)
+                document = None if cells is None else _row_document(cells, number, found)
                 if document is not None:
                     yield number, document
     except csv.Error as e:
@@ -177,14 +224,18 @@ def _csv_documents(text: str, found: Found) -> Iterator[tuple[int, Any]]:
         found.add(start, f"not CSV ({problem})", "quote cells that hold quotes, and double the quotes inside")
 
 
-def _row_document(row: dict[str, str], number: int, found: Found) -> dict[str, Any] | None:
+def _row_document(row: dict[str, Any], number: int, found: Found) -> dict[str, Any] | None:
     """Cells are texts, an empty one a missing field; lists and numbers are recovered by field."""
     document: dict[str, Any] = {name: cell for name, cell in row.items() if cell != ""}
     good = True
     for name in _JSON_CELLS:
         cell = document.get(name)
         # A reference that merely looks like a list, such as the pattern [a-z]+, stays a text.
-        if cell is None or not cell.lstrip().startswith("[") or (name == "references" and not _is_json(cell)):
+        if (
+            not isinstance(cell, str)
+            or not cell.lstrip().startswith("[")
+            or (name == "references" and not _is_json(cell))
+        ):
             continue
         try:
             document[name] = _json(cell)

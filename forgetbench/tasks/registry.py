@@ -8,13 +8,36 @@ from typing import Any
 
 from forgetbench.errors import UsageError
 from forgetbench.tasks.base import Task
+from forgetbench.tasks.code_humaneval import HumanEval, HumanEvalPlus
+from forgetbench.tasks.code_mbpp import Mbpp, MbppPlus
 from forgetbench.tasks.gsm8k import Gsm8k
+from forgetbench.tasks.ifeval import IfEval
 from forgetbench.tasks.mmlu import Mmlu
 from forgetbench.tasks.source import DataSource
+from forgetbench.tasks.truthfulqa import TruthfulQa, TruthfulQaGen
+from forgetbench.types import Style
 
-_TASKS: Mapping[str, Callable[..., Task]] = {"gsm8k": Gsm8k, "mmlu": Mmlu}
+_TASKS: Mapping[str, Callable[..., Task]] = {
+    "gsm8k": Gsm8k,
+    "humaneval": HumanEval,
+    "humaneval_plus": HumanEvalPlus,
+    "ifeval": IfEval,
+    "mbpp": Mbpp,
+    "mbpp_plus": MbppPlus,
+    "mmlu": Mmlu,
+    "truthfulqa": TruthfulQa,
+    "truthfulqa_gen": TruthfulQaGen,
+}
 
 TASK_NAMES: tuple[str, ...] = tuple(_TASKS)
+CODE_TASKS = frozenset({"humaneval", "humaneval_plus", "mbpp", "mbpp_plus"})
+"""They run programs and take the option `unsafe_exec`."""
+
+
+def default_num_fewshot(name: str, style: Style) -> int:
+    """How many shots a built-in task has where a suite does not say."""
+    known: Mapping[Style, int] = getattr(_TASKS[name], "default_num_fewshot", {})
+    return known.get(style, 0)
 
 
 def get_task(name: str, *, source: DataSource, **options: Any) -> Task:

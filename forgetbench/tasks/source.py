@@ -20,7 +20,13 @@ from forgetbench.errors import ManyUsageErrors, UsageError
 
 HUB_REVISIONS: Mapping[str, str] = {
     "cais/mmlu": "c30699e8356da336a370243923dbaf21066bb9fe",
+    "evalplus/humanevalplus": "d32357cf319e50e9c8d8dab5ea876c72b0fd321b",
+    "evalplus/mbppplus": "b2d74c91837c3f2a20c1299ae98133cbe7cfa077",
+    "google-research-datasets/mbpp": "4bb6404fdc6cacfda99d4ac4205087b89d32030c",
     "openai/gsm8k": "e53f048856ff4f594e959d75785d2c2d37b678ee",
+    "openai/openai_humaneval": "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",
+    "truthfulqa/truthful_qa": "741b8276f2d1982aa3d5b832d3ee81ed3b896490",
+    "google/IFEval": "966cd89545d6b6acfd7638bc708b98261ca58e84",
 }
 """Dataset id -> commit."""
 
@@ -91,9 +97,7 @@ class DataSource:
             path = huggingface_hub.hf_hub_download(
                 dataset, filename, cache_dir=self.cache_dir, revision=revision, repo_type="dataset"
             )
-        except (
-            Exception
-        ) as e:  # the hub's client raises a dozen kinds, its HTTP library more: one cure for all
+        except Exception as e:  # the hub's client raises a dozen kinds, its HTTP library more: one cure for all
             reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
             raise UsageError(
                 where,
@@ -116,9 +120,7 @@ def read_text(path: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
-        raise UsageError(
-            f"{path}:{line}", f"byte {e.start} is not UTF-8", "restore the original file"
-        ) from None
+        raise UsageError(f"{path}:{line}", f"byte {e.start} is not UTF-8", "restore the original file") from None
 
 
 def read_csv(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:

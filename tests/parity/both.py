@@ -38,11 +38,18 @@ class Ours:
 
 
 def run_ours(
-    task: Task, items: Sequence[Item], style: Style, folder: Path, num_fewshot: int, **engine_args: Any
+    task: Task,
+    items: Sequence[Item],
+    style: Style,
+    folder: Path,
+    num_fewshot: int,
+    *,
+    max_tokens: int | None = None,
+    **engine_args: Any,
 ) -> dict[ItemKey, Ours]:
     checkpoint = resolve(ModelSpec(alias="tiny", path=str(folder), dtype="float32"))
     view = "ability" if style == "raw" else "chat"
-    plan = build_plan([TaskJob(task, items, view, style, num_fewshot)], checkpoint)
+    plan = build_plan([TaskJob(task, items, view, style, num_fewshot, max_tokens=max_tokens)], checkpoint)
     assert not plan.skipped
     engine = make_engine(checkpoint, **{"device": "cpu", "threads": 1, **engine_args})
     responses = {r.request_id: r for r in engine.run(plan.requests)}
@@ -69,6 +76,7 @@ def run_lm_eval(
     limit: int,
     batch_size: int,
     max_length: int | None = None,
+    max_tokens: int | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """lm-eval's logged samples by task, in its order."""
     import lm_eval
@@ -95,6 +103,7 @@ def run_lm_eval(
             fewshot_as_multiturn=chat,
             log_samples=True,
             bootstrap_iters=0,
+            gen_kwargs=None if max_tokens is None else {"max_gen_toks": max_tokens},
             task_manager=manager,
         )
     assert result is not None

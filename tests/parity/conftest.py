@@ -1,7 +1,7 @@
 """lm-eval 0.4.13 itself, offline, on the same files as ours, with a tiny model.
 
-The test converts the original files to the layout that lm-eval loads and writes YAML files that *include* the
-registered ones by absolute path: prompts, shots, filters and metrics are lm-eval's own.
+The tests convert the original files to the layout that lm-eval loads and write YAML files that *include* the
+registered ones by absolute path (oracle.py): prompts, shots, filters and metrics are lm-eval's own.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from forgetbench.tasks.gsm8k import Gsm8k
 from forgetbench.tasks.mmlu import SUBJECTS, Mmlu
 from forgetbench.tasks.source import DataSource, read_csv, read_jsonl
 
 from . import tiny
+from .oracle import include
 
 PER_SUBJECT = 2
 GSM8K_ITEMS = 50
@@ -45,32 +45,17 @@ def lm_eval_manager(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     registered = Path(lm_eval.__file__).parent / "tasks"
     folder = tmp_path_factory.mktemp("lm_eval_tasks")
 
-    def write(name: str, include: Path, splits: dict[str, list[dict[str, Any]]]) -> None:
-        files = {}
-        for split, docs in splits.items():
-            path = folder / f"{name}_{split}.jsonl"
-            path.write_text("".join(json.dumps(d) + "\n" for d in docs), encoding="utf-8")
-            files[split] = str(path)
-        entry = {
-            "include": str(include),
-            "task": name,
-            "dataset_path": "json",
-            "dataset_name": None,
-            "dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "cache")},
-        }
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(entry), encoding="utf-8")
-
     for subject in SUBJECTS:
         splits = {}
         for split, limit in (("dev", None), ("test", PER_SUBJECT)):
             rows = read_csv(data_dir / "mmlu" / split / f"{subject}_{split}.csv", 6)
             splits[split] = [
-                {"question": r[0], "subject": subject, "choices": r[1:5], "answer": "ABCD".index(r[5])}
-                for _, r in rows
+                {"question": r[0], "subject": subject, "choices": r[1:5], "answer": "ABCD".index(r[5])} for _, r in rows
             ][:limit]
-        write(f"mmlu_{subject}", registered / "mmlu" / "default" / f"mmlu_{subject}.yaml", splits)
+        include(folder, f"mmlu_{subject}", registered / "mmlu" / "default" / f"mmlu_{subject}.yaml", splits)
     fields = ("question", "answer")
-    write(
+    include(
+        folder,
         "gsm8k",
         registered / "gsm8k" / "gsm8k.yaml",
         {

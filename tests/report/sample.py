@@ -181,7 +181,7 @@ def changes_of(pairs: Sequence[Pair]) -> tuple[Change, ...]:
             ("task", lambda p: p.task),
             ("task_type_1", lambda p: p.task_type.split("/")[0]),
             ("task_type_2", lambda p: p.task_type),
-            ("stratum", lambda p: p.stratum),
+            ("stratum", lambda p: f"{p.task}/{p.stratum}" if p.stratum is not None else None),
         ):
             groups = dict.fromkeys(key(p) for p in mine if key(p) is not None)
             changes += [change_of(g, kind, [p for p in mine if key(p) == g]) for g in groups]

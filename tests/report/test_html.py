@@ -20,6 +20,7 @@ import pytest
 from forgetbench.analysis.types import Comparison
 from forgetbench.errors import UsageError
 from forgetbench.gate.types import Verdict
+from forgetbench.report.embed import unpack
 from forgetbench.report.html import build_report, render
 from tests.report.hostile import BIDI, HUGE, hostile
 from tests.report.sample import comparison, demo, mmlu, verdict_of
@@ -62,7 +63,7 @@ class Page(HTMLParser):
         found: list[dict[str, Any]] = []
         for tag, attributes, data in self.raw:
             if tag == "script" and attributes.get("class") == "chunk":
-                found += json.loads(gzip.decompress(base64.b64decode(data)))
+                found += unpack(data)
         return found
 
     def index(self) -> dict[str, Any]:

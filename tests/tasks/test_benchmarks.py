@@ -8,9 +8,11 @@ import math
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from forgetbench.config import SuiteTask
 from forgetbench.errors import ManyUsageErrors, UsageError
 from forgetbench.tasks.gsm8k import FLEXIBLE, STRICT, Gsm8k
 from forgetbench.tasks.mmlu import SUBJECTS, Mmlu
@@ -179,16 +181,15 @@ def test_damaged_gsm8k_lines_are_named(broken: Path) -> None:
     (broken / "gsm8k" / "test.jsonl").write_text(json.dumps({"question": "x", "answer": "#### 5"}) + "\n")
     with pytest.raises(UsageError, match="cannot be read"):
         task.prompt(task.load()[0], 1)
-    (broken / "gsm8k" / "train.jsonl.gz").write_bytes(
-        gzip.compress(b'{"question": "x", "answer": "#### 5"}\n')
-    )
+    (broken / "gsm8k" / "train.jsonl.gz").write_bytes(gzip.compress(b'{"question": "x", "answer": "#### 5"}\n'))
     with pytest.raises(UsageError, match="2 shots asked for, the training split has 1"):
         task.prompt(task.load()[0], 2)
 
 
 @pytest.mark.unit
 def test_names() -> None:
-    assert set(TASK_NAMES) == {"mmlu", "gsm8k"}
+    in_config = SuiteTask.model_fields["task"].annotation
+    assert set(TASK_NAMES) == set(get_args(get_args(in_config)[0]))
     with pytest.raises(UsageError, match="did you mean 'gsm8k'"):
         get_task("gms8k", source=DataSource())
     with pytest.raises(UsageError, match="choose one of"):

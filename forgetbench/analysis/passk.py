@@ -1,0 +1,80 @@
+"""pass@k: how likely it is that one of k samples of an item passes.
+
+Source: Chen et al. (2021), "Evaluating Large Language Models Trained on Code" (arXiv 2107.03374), section 2.1
+and figure 3: unbiased from n >= k samples, c of which passed, 1 - C(n-c, k) / C(n, k).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from forgetbench.analysis.bootstrap import cluster_sums, regularised_se, studentised_draws
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+DRAWS = 4000
+
+
+class PassAtK(NamedTuple):
+    """Mean of pass@k over items, as a share of 1, with the interval over items."""
+
+    k: int
+    value: float
+    low: float
+    high: float
+    n_items: int
+
+
+def pass_at_k(trials: Integers, successes: Integers, k: int) -> Floats:
+    """pass@k of each item, in [0, 1]; unbiased.
+
+    trials, successes: shape (items,), 0 <= successes <= trials. Raises ValueError for anything else, and where an
+    item has fewer than k samples: there is no unbiased estimate then.
+    """
+    n, c = np.asarray(trials), np.asarray(successes)
+    if n.shape != c.shape or n.ndim != 1 or n.size == 0:
+        raise ValueError("trials and successes are not two lists of one length")
+    if k < 1 or (n < k).any():
+        raise ValueError(f"pass@{k} needs at least {k} samples of every item, the least is {n.min()}")
+    if (c < 0).any() or (c > n).any():
+        raise ValueError("successes outside 0 to trials")
+    # C(n-c, k) / C(n, k) = prod over i < k of (n-c-i) / (n-i): no large numbers, and 0 as soon as n-c < k.
+    i = np.arange(k)
+    factors = np.maximum((n - c)[:, None] - i, 0) / (n[:, None] - i)
+    missed: Floats = factors.prod(axis=1)
+    return 1.0 - missed
+
+
+def mean_pass_at_k(
+    trials: Integers,
+    successes: Integers,
+    k: int,
+    *,
+    clusters: Integers | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> PassAtK:
+    """Mean over items with its interval: bootstrap-t over items (or their clusters), the samples as they are.
+
+    It covers the choice of items and, since every item brings its own samples along, their sampling too.
+    """
+    values = pass_at_k(trials, successes, k)
+    n = int(values.size)
+    labels = np.arange(values.size) if clusters is None else np.asarray(clusters)
+    groups = cluster_sums(values, labels)
+    tail = (1.0 - level) / 2.0
+    if values.min() == values.max() and values[0] in (0.0, 1.0):
+        # No item differs, so resampling shows nothing: the exact binomial bound on clusters (Clopper-Pearson).
+        bound = float(tail ** (1.0 / groups.sums.size))
+        return PassAtK(k, 1.0, bound, 1.0, n) if values[0] else PassAtK(k, 0.0, 0.0, 1.0 - bound, n)
+    draws = studentised_draws(groups, DRAWS, seed)
+    upper, lower = np.quantile(draws, [1.0 - tail, tail])
+    se, mean = regularised_se(groups), groups.mean
+    low, high = max(0.0, mean - float(upper) * se), min(1.0, mean - float(lower) * se)
+    return PassAtK(k, mean, low, high, n)
