@@ -3,6 +3,8 @@ SHELL := /bin/bash
 export OMP_WAIT_POLICY ?= PASSIVE
 export OMP_NUM_THREADS ?= 1
 DEMO ?= demo-world
+# The tests of the demo use its checkpoints where they are trained already, and train them there where not.
+export FORGETBENCH_DEMO ?= $(abspath $(DEMO))
 
 .PHONY: demo test check setup lock clean proof-demo
 

@@ -79,6 +79,7 @@ def compare(
         limit=limit,
         engine=engine,
     )
+    base, *candidates = ws.chosen
     if plan:
         command.plan(ws, base, candidates, as_json=json)
     else:
@@ -103,7 +104,7 @@ def run(
     ws = open_workspace(
         config, models=models, suite=suite, data_dir=data_dir, offline=offline, limit=limit, engine=engine
     )
-    command.run(ws, models, as_json=json)
+    command.run(ws, ws.chosen, as_json=json)
 
 
 @app.command()
@@ -131,7 +132,7 @@ def gate(
         offline=offline,
         limit=limit,
     )
-    command.gate(ws, base, candidates, as_json=json)
+    command.gate(ws, ws.chosen[0], ws.chosen[1:], as_json=json)
 
 
 @app.command()
@@ -160,7 +161,7 @@ def report(
         offline=offline,
         limit=limit,
     )
-    command.report(ws, base, candidates, out=out, as_json=json)
+    command.report(ws, ws.chosen[0], ws.chosen[1:], out=out, as_json=json)
 
 
 @app.command()
