@@ -21,9 +21,7 @@ def data_dir() -> Path:
     """The real benchmarks. Missing: a failure in CI, a skip on a laptop that has no copy of them."""
     folder = Path(os.environ.get("FORGETBENCH_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (folder / "mmlu").is_dir():
-        message = (
-            f"no benchmark data in {folder}; set FORGETBENCH_DATA to a folder that has mmlu/, gsm8k/, ..."
-        )
+        message = f"no benchmark data in {folder}; set FORGETBENCH_DATA to a folder that has mmlu/, gsm8k/, ..."
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

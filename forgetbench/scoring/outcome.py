@@ -38,9 +38,7 @@ def outcome_of(
 
 def infra_error(problem: str, output: str = "") -> Judged:
     """A sample that failed for reasons outside the model."""
-    return Judged(
-        scores={}, outcome="infra_error", output=output, extracted=None, why=f"Not scored: {problem}."
-    )
+    return Judged(scores={}, outcome="infra_error", output=output, extracted=None, why=f"Not scored: {problem}.")
 
 
 def failed_samples(response: Response) -> list[Judged] | None:

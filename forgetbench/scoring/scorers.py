@@ -117,12 +117,8 @@ def numeric(text: str, reference: Reference, normalise: Normalise) -> Match:
     for ref in reference.texts:
         wanted = parse_number(ref)
         if wanted is not None and abs(value - wanted) <= reference.tolerance * max(1.0, abs(wanted)):
-            return Match(
-                True, written, f"The last number in the output, {written}, equals the reference {ref}."
-            )
-    return Match(
-        False, written, f"The last number in the output is {written}, not {_one_of(reference.texts)}."
-    )
+            return Match(True, written, f"The last number in the output, {written}, equals the reference {ref}.")
+    return Match(False, written, f"The last number in the output is {written}, not {_one_of(reference.texts)}.")
 
 
 Scorer = Callable[[str, Reference, Normalise], Match]
@@ -136,9 +132,7 @@ TEXT_SCORERS: Mapping[str, Scorer] = {
 """By name. The fifth scorer of custom sets, `choice`, ranks options and compares no text."""
 
 
-def judge(
-    text: str, scorer: str, reference: Reference, normalise: Normalise, extract: str | None = None
-) -> Match:
+def judge(text: str, scorer: str, reference: Reference, normalise: Normalise, extract: str | None = None) -> Match:
     """Score a text; with `extract` (a pattern) only its first match, or first group, is looked at."""
     if extract is not None:
         found = first_match(re.compile(extract), text)

@@ -201,9 +201,7 @@ class CustomSet:
         shots = self._shots_for(line)
         if num_fewshot > len(shots):
             problem = f"{num_fewshot} shots asked for, {len(shots)} are there for {line.task_type}"
-            raise UsageError(
-                str(self.spec.fewshot or self.spec.path), problem, "add worked examples or lower it"
-            )
+            raise UsageError(str(self.spec.fewshot or self.spec.path), problem, "add worked examples or lower it")
         raw, messages = self.spec.raw, None
         if line.messages is not None:
             messages = tuple(Message(m.role, m.content) for m in line.messages)
@@ -212,8 +210,7 @@ class CustomSet:
             form="rank" if rank else "generate",
             question=self._raw_question(line),
             shots=tuple(
-                Shot(self._raw_question(s), self._shown(s), self._chat_question(s))
-                for s in shots[:num_fewshot]
+                Shot(self._raw_question(s), self._shown(s), self._chat_question(s)) for s in shots[:num_fewshot]
             ),
             chat_question=self._chat_question(line),
             messages=messages,
@@ -270,17 +267,13 @@ class CustomSet:
         items = self.load()
         if self._finder is None:
             self._finder = Finder(items, (_content(self._lines[i.key]) for i in items))
-        asked = {
-            k: doc[k] for k in ("task_type", "prompt", "chat_prompt", "messages", "choices") if doc.get(k)
-        }
+        asked = {k: doc[k] for k in ("task_type", "prompt", "chat_prompt", "messages", "choices") if doc.get(k)}
         return self._finder.find(asked)
 
 
 def _content(line: Line) -> dict[str, Any]:
     """What is asked, without the answer: identity of an item."""
-    return line.model_dump(
-        include={"task_type", "prompt", "chat_prompt", "messages", "choices"}, exclude_none=True
-    )
+    return line.model_dump(include={"task_type", "prompt", "chat_prompt", "messages", "choices"}, exclude_none=True)
 
 
 def _as_text(line: Line) -> str:
@@ -328,9 +321,7 @@ def _check_spec(spec: SetSpec) -> None:
         )
     for style, question in (("raw", spec.raw.question), ("chat", spec.chat.question)):
         if question.count("{prompt}") != 1:
-            raise UsageError(
-                f"{where}: {style}.question", "it does not hold {prompt} once", "write {prompt} into it"
-            )
+            raise UsageError(f"{where}: {style}.question", "it does not hold {prompt} once", "write {prompt} into it")
     if min(spec.raw.num_fewshot, spec.chat.num_fewshot) < 0:
         raise UsageError(f"{where}: num_fewshot", "it is negative", "use 0 or more")
     if spec.max_tokens < 1:

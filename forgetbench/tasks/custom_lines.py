@@ -48,9 +48,7 @@ class Line(_Strict):
     references: Annotated[list[Text], Field(min_length=1)] | Text | None = Field(
         None, description="Accepted answers (regex: patterns); one text or several. Not for choice."
     )
-    scorer: ScorerName | None = Field(
-        None, description="How this line is scored; the set's scorer if missing."
-    )
+    scorer: ScorerName | None = Field(None, description="How this line is scored; the set's scorer if missing.")
     choices: Annotated[list[Text], Field(min_length=2, max_length=26)] | None = Field(
         None, description="The options, for the scorer choice."
     )
@@ -63,9 +61,7 @@ class Line(_Strict):
         None,
         description="numeric: largest accepted |answer - reference| / max(1, |reference|); 1e-6 if missing.",
     )
-    id: Annotated[str, Field(min_length=1)] | int | None = Field(
-        None, description="A name of your own, unique."
-    )
+    id: Annotated[str, Field(min_length=1)] | int | None = Field(None, description="A name of your own, unique.")
     cluster: Text | None = Field(None, description="Items about one fact or passage share a cluster.")
 
     @model_validator(mode="after")
@@ -78,9 +74,7 @@ class Line(_Strict):
             if self.messages[-1].role != "user":
                 raise _problem("messages", "the last turn is not the user's", "end with a user message")
             if self.chat_prompt is not None:
-                raise _problem(
-                    "chat_prompt", "it replaces prompt, and there is none", "drop it beside messages"
-                )
+                raise _problem("chat_prompt", "it replaces prompt, and there is none", "drop it beside messages")
         return self
 
 
@@ -103,17 +97,13 @@ def check_scoring(line: Line, scorer: str) -> list[tuple[str, str, str]]:
             try:
                 re.compile(reference)
             except (re.error, OverflowError, RecursionError) as e:
-                found.append(
-                    ("references", f"{_short(reference)} is not a pattern ({e})", "mend the pattern")
-                )
+                found.append(("references", f"{_short(reference)} is not a pattern ({e})", "mend the pattern"))
     if scorer == "numeric":
         from forgetbench.scoring.extract import parse_number
 
         for reference in references:
             if parse_number(reference) is None:
-                found.append(
-                    ("references", f"{_short(reference)} is not a number", "write it as 12, -0.5 or 1,234")
-                )
+                found.append(("references", f"{_short(reference)} is not a number", "write it as 12, -0.5 or 1,234"))
     elif line.tolerance is not None:
         found.append(("tolerance", f"it is for numeric, and the scorer is {scorer}", "drop it"))
     if isinstance(line.answer, int):
@@ -128,9 +118,7 @@ def _check_choice(line: Line) -> list[tuple[str, str, str]]:
     elif len(set(line.choices)) != len(line.choices):
         found.append(("choices", "two options are equal", "make every option different"))
     if line.answer is None:
-        found.append(
-            ("answer", "missing, and the scorer is choice", "add the right option's text, letter or index")
-        )
+        found.append(("answer", "missing, and the scorer is choice", "add the right option's text, letter or index"))
     elif line.choices is not None and answer_index(line) is None:
         shown = _short(str(line.answer))
         last = len(line.choices) - 1
@@ -175,9 +163,7 @@ def json_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["$id"] = SCHEMA_ID
     schema["title"] = "One line of a forgetbench custom set (JSONL)"
-    present = {
-        f: {"required": [f], "properties": {f: {"not": {"type": "null"}}}} for f in ("prompt", "messages")
-    }
+    present = {f: {"required": [f], "properties": {f: {"not": {"type": "null"}}}} for f in ("prompt", "messages")}
     schema["oneOf"] = [present["prompt"], present["messages"]]
     choice = {"required": ["scorer"], "properties": {"scorer": {"const": "choice"}}}
     needed = {f: {"not": {"type": "null"}} for f in ("choices", "answer")}

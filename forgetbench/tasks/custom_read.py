@@ -91,11 +91,7 @@ def _read_text(path: Path, found: Found) -> str | None:
     except (OSError, ValueError) as e:  # ValueError: a null byte in the path
         if isinstance(e, FileNotFoundError):
             near = difflib.get_close_matches(path.name, _siblings(path), 1)
-            cure = (
-                f"did you mean '{near[0]}'?"
-                if near
-                else "check the path; it starts at the suite file's folder"
-            )
+            cure = f"did you mean '{near[0]}'?" if near else "check the path; it starts at the suite file's folder"
             found.add(None, "there is no such file", cure)
         else:
             reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)

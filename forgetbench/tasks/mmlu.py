@@ -122,8 +122,7 @@ class Mmlu:
         return PromptSpec(
             form="rank",
             # lm-eval keeps the two line ends in the chat's system message too.
-            system="The following are multiple choice questions (with answers) about "
-            f"{subject.replace('_', ' ')}.\n\n",
+            system=f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n",
             shots=tuple(Shot(_question(d), LABELS[int(d["answer"])]) for d in dev[:num_fewshot]),
             question=_question(item.doc),
             choices=LABELS,
@@ -166,9 +165,7 @@ def _read_folder(folder: Path, split: str) -> list[Doc]:
     for subject in sorted(SUBJECTS):
         path = folder / split / f"{subject}_{split}.csv"
         if not path.is_file():
-            errors.append(
-                UsageError(str(path), "there is no such file", "copy it from the original MMLU archive")
-            )
+            errors.append(UsageError(str(path), "there is no such file", "copy it from the original MMLU archive"))
             continue
         try:
             for line, row in read_csv(path, 6):

@@ -34,9 +34,7 @@ def score_ranking(item: Item, response: Response, labels: Sequence[str], metric:
     else:
         why = f"{labels[best]} is as likely as the answer {labels[gold]}; of equal options the first counts."
     chosen = option_name(labels[best], item.doc["choices"][best])
-    return [
-        Judged({metric: float(best == gold)}, "ok", f"{chosen} [log-probabilities: {shown}]", chosen, why)
-    ]
+    return [Judged({metric: float(best == gold)}, "ok", f"{chosen} [log-probabilities: {shown}]", chosen, why)]
 
 
 def option_name(label: str, text: str) -> str:

@@ -91,9 +91,7 @@ class DataSource:
             path = huggingface_hub.hf_hub_download(
                 dataset, filename, cache_dir=self.cache_dir, revision=revision, repo_type="dataset"
             )
-        except (
-            Exception
-        ) as e:  # the hub's client raises a dozen kinds, its HTTP library more: one cure for all
+        except Exception as e:  # the hub's client raises a dozen kinds, its HTTP library more: one cure for all
             reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
             raise UsageError(
                 where,
@@ -116,9 +114,7 @@ def read_text(path: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
-        raise UsageError(
-            f"{path}:{line}", f"byte {e.start} is not UTF-8", "restore the original file"
-        ) from None
+        raise UsageError(f"{path}:{line}", f"byte {e.start} is not UTF-8", "restore the original file") from None
 
 
 def read_csv(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:

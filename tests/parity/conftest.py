@@ -65,8 +65,7 @@ def lm_eval_manager(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
         for split, limit in (("dev", None), ("test", PER_SUBJECT)):
             rows = read_csv(data_dir / "mmlu" / split / f"{subject}_{split}.csv", 6)
             splits[split] = [
-                {"question": r[0], "subject": subject, "choices": r[1:5], "answer": "ABCD".index(r[5])}
-                for _, r in rows
+                {"question": r[0], "subject": subject, "choices": r[1:5], "answer": "ABCD".index(r[5])} for _, r in rows
             ][:limit]
         write(f"mmlu_{subject}", registered / "mmlu" / "default" / f"mmlu_{subject}.yaml", splits)
     fields = ("question", "answer")

@@ -66,9 +66,7 @@ def test_the_draws_over_the_whole_split(gsm8k: Gsm8k, lm_eval_manager: Any, num_
     for item, doc in zip(gsm8k.load(), task.test_docs(), strict=True):
         theirs = task.fewshot_context(doc, num_fewshot)
         spec = gsm8k.prompt(item, num_fewshot)
-        shots = "".join(
-            s.question + spec.answer_delimiter + s.answer + spec.shot_delimiter for s in spec.shots
-        )
+        shots = "".join(s.question + spec.answer_delimiter + s.answer + spec.shot_delimiter for s in spec.shots)
         assert shots + spec.question == theirs
 
 
@@ -81,9 +79,7 @@ def published(data_dir: Path) -> Iterator[tuple[int, str]]:
             doc = json.loads(line)
             positions[doc["question"].strip()] = number
             yield number, " " + doc["answer"]
-    for path in sorted(folder.glob("gsm8k_*/*.jsonl.gz")) + sorted(
-        folder.glob("gsm8k_abel/gsm8k/*.jsonl.gz")
-    ):
+    for path in sorted(folder.glob("gsm8k_*/*.jsonl.gz")) + sorted(folder.glob("gsm8k_abel/gsm8k/*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines):
                 row = json.loads(line)

@@ -74,13 +74,9 @@ def test_a_tokenizer_that_adds_bos(
 
 
 @pytest.mark.parametrize("style", ["raw", "chat"])
-def test_a_context_that_is_too_short(
-    mmlu: Mmlu, lm_eval_manager: Any, qwen_folder: Path, style: Style
-) -> None:
+def test_a_context_that_is_too_short(mmlu: Mmlu, lm_eval_manager: Any, qwen_folder: Path, style: Style) -> None:
     """What does not fit is cut on the left, at the same token."""
-    assert (
-        check(mmlu, lm_eval_manager, qwen_folder, style, ["anatomy", "virology"], 5, 300) == PER_SUBJECT * 2
-    )
+    assert check(mmlu, lm_eval_manager, qwen_folder, style, ["anatomy", "virology"], 5, 300) == PER_SUBJECT * 2
 
 
 def test_the_four_groups_are_lm_evals() -> None:

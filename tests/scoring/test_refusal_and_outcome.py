@@ -81,9 +81,7 @@ def test_worked_solutions_of_real_models_are_no_refusals(data_dir: Path) -> None
 def test_outcome(
     text: str, correct: bool, extracted: str | None, finish: FinishReason, wanted: bool, outcome: Outcome
 ) -> None:
-    result = outcome_of(
-        text, correct=correct, extracted=extracted, finish_reason=finish, refusal_wanted=wanted
-    )
+    result = outcome_of(text, correct=correct, extracted=extracted, finish_reason=finish, refusal_wanted=wanted)
     assert result == outcome
 
 

@@ -32,9 +32,7 @@ PLAIN = Normalise()
         ("numeric", "eight", ("8",), False, None),
     ],
 )
-def test_scorers(
-    scorer: str, text: str, references: tuple[str, ...], correct: bool, extracted: str | None
-) -> None:
+def test_scorers(scorer: str, text: str, references: tuple[str, ...], correct: bool, extracted: str | None) -> None:
     match = judge(text, scorer, Reference(references), PLAIN)
     assert (match.correct, match.extracted) == (correct, extracted)
     assert match.why.endswith(".")

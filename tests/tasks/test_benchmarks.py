@@ -179,9 +179,7 @@ def test_damaged_gsm8k_lines_are_named(broken: Path) -> None:
     (broken / "gsm8k" / "test.jsonl").write_text(json.dumps({"question": "x", "answer": "#### 5"}) + "\n")
     with pytest.raises(UsageError, match="cannot be read"):
         task.prompt(task.load()[0], 1)
-    (broken / "gsm8k" / "train.jsonl.gz").write_bytes(
-        gzip.compress(b'{"question": "x", "answer": "#### 5"}\n')
-    )
+    (broken / "gsm8k" / "train.jsonl.gz").write_bytes(gzip.compress(b'{"question": "x", "answer": "#### 5"}\n'))
     with pytest.raises(UsageError, match="2 shots asked for, the training split has 1"):
         task.prompt(task.load()[0], 2)
 

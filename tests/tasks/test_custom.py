@@ -150,9 +150,7 @@ def test_conversations(tmp_path: Path) -> None:
     assert prompt.messages is not None
     assert prompt.messages[0] == Message("system", "Be short.")
     assert len(prompt.messages) == 4
-    assert (
-        prompt.question == "Q: System: Be short.\nUser: I am Ada.\nAssistant: Hello Ada.\nUser: Who am I?\nA:"
-    )
+    assert prompt.question == "Q: System: Be short.\nUser: I am Ada.\nAssistant: Hello Ada.\nUser: Who am I?\nA:"
     assert task.prompt(hi, 0).question == "Q: Hi?\nA:"
 
 

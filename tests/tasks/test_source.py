@@ -124,9 +124,7 @@ def test_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     assert "\n" not in str(caught.value)
 
 
-def test_a_download_is_asked_for_at_the_pinned_revision(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_is_asked_for_at_the_pinned_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     asked: list[tuple[Any, ...]] = []
@@ -149,9 +147,7 @@ def test_damaged_cache_files(cache: Path) -> None:
     source = DataSource(offline=True, cache_dir=cache)
     with pytest.raises(UsageError, match="not a readable Parquet file"):
         Gsm8k(source).load()
-    put(
-        cache, "openai/gsm8k", "main/test-00000-of-00001.parquet", [{"q": "x"}], HUB_REVISIONS["openai/gsm8k"]
-    )
+    put(cache, "openai/gsm8k", "main/test-00000-of-00001.parquet", [{"q": "x"}], HUB_REVISIONS["openai/gsm8k"])
     with pytest.raises(UsageError, match="no column 'question'"):
         Gsm8k(source).load()
     bad = [{**MMLU_TEST[0], "subject": "astrology"}]
@@ -183,7 +179,5 @@ def test_a_fresh_process_finds_the_cache_through_hf_home(cache: Path, tmp_path: 
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     environment |= {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
