@@ -21,6 +21,19 @@ from typing import Any
 WANTED = {"base / base": 0, "sft_v1 / sft_null": 0, "base / sft_v1, sft_v2": 10}
 
 
+LIMITS = """\
+The demo is a toy and says nothing about real models. What to know about it:
+
+- A Qwen3-type model of about 0.8 million parameters learns a made-up world from plain text and plain questions and
+  answers; the words of questions count a tenth in its loss, otherwise facts and copying came too late for a demo.
+- Every fact is seen in training: knowledge tests memory. Sums and comparisons are of single digits; every sum is seen,
+  the test's phrasing is not. Words in copy, format, code, safety and support are held out.
+- The world is the same for every seed; the seed moves initialisation and training data.
+- Bases differ: one of the seeds tried never learnt to write capitals. The gate compares each with its own base.
+- The careless fine-tune is only that: 200 steps on 200 support tickets, nothing replayed. What it loses differs by seed.
+- Another CPU rounds differently, so that seed 0 elsewhere may come out like another seed here.""".splitlines()
+
+
 def chain(work: Path, seed: int) -> dict[str, Any]:
     """Train (or find) one seed's chain and run the three comparisons."""
     out = work / f"seed-{seed}"
@@ -44,6 +57,8 @@ def seconds(out: Path) -> float:
 def table(results: list[dict[str, Any]], command: str, commit: str) -> str:
     lines = [
         "# The demo's chain over seeds",
+        "",
+        *LIMITS,
         "",
         f"Made by `{command}` at commit `{commit}`. Scores in points on the reported items (n = 437 or more each); the",
         "settings were chosen on the dev items. CPU seconds are of training, one thread.",
