@@ -30,7 +30,7 @@ The demo is a toy and says nothing about real models. What to know about it:
   the test's phrasing is not. Words in copy, format, code, safety and support are held out.
 - The world is the same for every seed; the seed moves initialisation and training data.
 - Bases differ: one of the seeds tried never learnt to write capitals. The gate compares each with its own base.
-- The careless fine-tune is only that: 200 steps on 200 support tickets, nothing replayed. What it loses differs by seed.
+- The careless fine-tune is only that: 200 steps on 200 tickets, no replay. What it loses differs by seed.
 - Another CPU rounds differently, so that seed 0 elsewhere may come out like another seed here.""".splitlines()
 
 
