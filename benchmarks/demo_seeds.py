@@ -29,7 +29,7 @@ The demo is a toy and says nothing about real models. What to know about it:
 - Every fact is seen in training: knowledge tests memory. Sums and comparisons are of single digits; every sum is seen,
   the test's phrasing is not. Words in copy, format, code, safety and support are held out.
 - The world is the same for every seed; the seed moves initialisation and training data.
-- Bases differ: one of the seeds tried never learnt to write capitals. The gate compares each with its own base.
+- Bases differ: those of seeds 2 and 4 never learnt a third of `format` (capitals). Each is its own reference.
 - The careless fine-tune is only that: 200 steps on 200 tickets, no replay. What it loses differs by seed.
 - Another CPU rounds differently, so that seed 0 elsewhere may come out like another seed here.""".splitlines()
 
