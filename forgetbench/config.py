@@ -116,9 +116,20 @@ class NormaliseConfig(Strict):
 class SuiteTask(Strict):
     """One task of a suite: a built-in benchmark (`task`) or a file of the user's own (`set`)."""
 
-    task: Literal[
-        "mmlu", "gsm8k", "truthfulqa", "truthfulqa_gen", "ifeval", "humaneval", "humaneval_plus", "mbpp", "mbpp_plus"
-    ] | None = None
+    task: (
+        Literal[
+            "mmlu",
+            "gsm8k",
+            "truthfulqa",
+            "truthfulqa_gen",
+            "ifeval",
+            "humaneval",
+            "humaneval_plus",
+            "mbpp",
+            "mbpp_plus",
+        ]
+        | None
+    ) = None
     set: str | None = None
     name: Name | None = None
     limit: Annotated[int, Field(ge=1)] | None = None

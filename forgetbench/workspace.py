@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from forgetbench.config import (
     Config,
@@ -42,6 +43,8 @@ class Workspace:
     limit: int | None = None
     unsafe_exec: bool = False
     """Generated programs run without a sandbox."""
+    chosen: tuple[str, ...] = ()
+    """Aliases of the models named on the command line, in order; a folder gets its name as alias."""
 
     @property
     def runs(self) -> Path:
@@ -148,14 +151,18 @@ class Workspace:
         return found
 
 
-def _adhoc(names: Sequence[str]) -> dict[str, ModelConfig]:
-    """Models given as folders on the command line instead of aliases."""
-    models: dict[str, ModelConfig] = {}
-    for name in names:
-        folder = Path(name).expanduser()
-        if "\0" not in name and folder.is_dir():
-            models[name] = ModelConfig(path=str(folder.resolve()))
-    return models
+def _alias_of(folder: Path, taken: Container[str]) -> str:
+    """A name for a checkpoint given as a folder: the folder's own, with its parents' where that is taken."""
+    parts = [re.sub(r"[^\w.-]", "_", part) for part in folder.resolve().parts]
+    for depth in range(1, len(parts) + 1):
+        alias = "-".join(parts[-depth:]).strip("._-")[:100] or "model"
+        if alias not in taken:
+            return alias
+    return f"{alias}-2"
+
+
+def _is_folder(name: str) -> bool:
+    return "\0" not in name and Path(name).expanduser().is_dir()
 
 
 def open_workspace(
@@ -171,29 +178,35 @@ def open_workspace(
     unsafe_exec: bool = False,
 ) -> Workspace:
     """Read config, suite and policy; check that every model named exists. Raises UsageError."""
-    adhoc = _adhoc(models)
     try:
         file = find_config(config)
     except UsageError:
-        if not models or len(adhoc) < len(models):
+        if not models or not all(_is_folder(m) for m in models):
             raise
-        root, loaded = Path.cwd(), Config(models=adhoc)
+        root, known = Path.cwd(), {}
+        loaded = None
     else:
-        root, loaded = file.resolve().parent, load_config(file)
-    unknown = [m for m in models if m not in loaded.models and m not in adhoc]
-    if unknown:
-        known = ", ".join(loaded.models)
-        raise UsageError(
-            f"model '{unknown[0]}'",
-            "is neither an alias of the config nor a folder",
-            f"known aliases: {known}",
-        )
-    extra = {m: c for m, c in adhoc.items() if m not in loaded.models}
-    if extra or engine:
-        merged = {**loaded.models, **extra}
-        if engine:
-            merged = {k: ModelConfig(**{**v.model_dump(), "engine": engine}) for k, v in merged.items()}
-        loaded = loaded.model_copy(update={"models": merged})
+        loaded = load_config(file)
+        root, known = file.resolve().parent, dict(loaded.models)
+    chosen: list[str] = []
+    for name in models:
+        if loaded is not None and name in loaded.models:
+            chosen.append(name)
+        elif _is_folder(name):
+            path = str(Path(name).expanduser().resolve())
+            same = [alias for alias, model in known.items() if model == ModelConfig(path=path)]
+            alias = same[0] if same else _alias_of(Path(path), known)
+            known[alias] = ModelConfig(path=path)
+            chosen.append(alias)
+        else:
+            cure = f"known aliases: {', '.join(known)}"
+            raise UsageError(f"model '{name}'", "is neither an alias of the config nor a folder", cure)
+    if engine:
+        engines = get_args(ModelConfig.model_fields["engine"].annotation)
+        if engine not in engines:
+            raise UsageError("--engine", f"'{engine}' is unknown", f"use one of {', '.join(engines)}")
+        known = {k: ModelConfig(**{**v.model_dump(), "engine": engine}) for k, v in known.items()}
+    loaded = Config(models=known) if loaded is None else loaded.model_copy(update={"models": known})
     cwd_or_root = Path.cwd() if suite is not None else root
     suite_config, suite_file = load_suite(suite or loaded.suite, cwd_or_root)
     policy_config = load_policy(policy or loaded.policy, Path.cwd() if policy is not None else root)
@@ -218,4 +231,5 @@ def open_workspace(
         offline=offline,
         limit=limit,
         unsafe_exec=unsafe_exec,
+        chosen=tuple(chosen),
     )

@@ -231,7 +231,9 @@ def _manifest_findings(
     names = _names(*aliases)
     differences: list[str] = []
     named = list(zip(names, manifests, strict=True))
-    notes = [f"{name}: {line}" for name, manifest in named for line in manifest.get("notes", ())]
+    # A view that a whole side lacks is told once, by the pairing.
+    lines = [line for _, manifest in named for line in manifest.get("notes", ())]
+    notes = [line for line in dict.fromkeys(lines) if "view needs a chat template" not in line]
     sides = [_entries(m, selection, r) for m, r in zip(manifests, selection.replicates, strict=True)]
     for name, side in zip(names, sides, strict=True):
         for (task, view, _), entry in side.items():

@@ -93,6 +93,7 @@ def compare(
         unsafe_exec=unsafe_exec,
         engine=engine,
     )
+    base, *candidates = ws.chosen
     if plan:
         command.plan(ws, base, candidates, as_json=json)
     else:
@@ -133,7 +134,7 @@ def run(
         engine=engine,
         unsafe_exec=unsafe_exec,
     )
-    command.run(ws, models, as_json=json)
+    command.run(ws, ws.chosen, as_json=json)
 
 
 @app.command()
@@ -163,7 +164,7 @@ def gate(
         limit=limit,
         unsafe_exec=unsafe_exec,
     )
-    command.gate(ws, base, candidates, as_json=json)
+    command.gate(ws, ws.chosen[0], ws.chosen[1:], as_json=json)
 
 
 @app.command()
@@ -196,7 +197,7 @@ def report(
         limit=limit,
         unsafe_exec=unsafe_exec,
     )
-    command.report(ws, base, candidates, report=command.ReportAs(out, embed, lang), as_json=json)
+    command.report(ws, ws.chosen[0], ws.chosen[1:], report=command.ReportAs(out, embed, lang), as_json=json)
 
 
 @app.command()
@@ -228,7 +229,7 @@ def export(
         limit=limit,
         unsafe_exec=unsafe_exec,
     )
-    command.export(ws, base, candidate, out=out, flips=flips, as_json=json)
+    command.export(ws, *ws.chosen, out=out, flips=flips, as_json=json)
 
 
 @app.command()

@@ -74,6 +74,7 @@ def bars(alias: str) -> Iterator[Progress]:
             if row is None:
                 row = rows[task, view] = rich.add_task(f"{alias} {task}/{view}", total=total, rate="")
             rate = tokens / max(time.monotonic() - begin, 1e-9)
-            rich.update(row, completed=done, total=total, rate=f"{rate:,.0f} tok/s" if tokens else "on disk")
+            shown = f"{rate:,.0f} tok/s" if tokens else "on disk" if done == total else ""
+            rich.update(row, completed=done, total=total, rate=shown)
 
         yield progress

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from pathlib import Path
+
+from forgetbench import resources
 
 
 def main() -> None:
@@ -18,6 +21,9 @@ def main() -> None:
     from forgetbench.demo.build import build
 
     build(args.out, args.seed)
+    # The config, suite and policy that compare them; written each time, so that they fit the package.
+    for file in resources.path("configs", "demo").glob("*.yaml"):
+        shutil.copyfile(file, args.out / file.name)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def resolve_policy(
 
     policy: the validated mapping of a policy file (margins in points); None: the default, made from the
     suite. suite: its tasks by name. chat_against: see `chat_reference`; with None the rules on chat that leave
-    their reference open are not in force, which the policy says. Raises UsageError for a required rule that matches nothing in the suite: it must never look like
-    a pass.
+    their reference open are not in force, which the policy says. Raises UsageError for a required rule that
+    matches nothing in the suite: it must never look like a pass.
     """
     if policy is None:
         return Policy("default", tuple(_default_rules(suite, chat_against)), ALPHA)

@@ -55,12 +55,10 @@ def build_plan(jobs: Sequence[TaskJob], checkpoint: Checkpoint, *, replicate: in
     requests: dict[str, Request] = {}
     origins: dict[str, list[Origin]] = {}
     skipped: list[str] = []
+    unasked: Counter[View] = Counter()
     for job in jobs:
         if job.style == "chat" and not checkpoint.has_chat_template:
-            skipped.append(
-                f"{checkpoint.alias}: {job.task.name} in the {job.view} view needs a chat template and "
-                f"{checkpoint.alias} has none: {len(job.items)} items not asked"
-            )
+            unasked[job.view] += len(job.items)
             continue
         failures: Counter[str] = Counter()
         for item in job.items:
@@ -78,6 +76,11 @@ def build_plan(jobs: Sequence[TaskJob], checkpoint: Checkpoint, *, replicate: in
             f"{checkpoint.alias}: {job.task.name} in the {job.view} view: {line} ({count} items not asked)"
             for line, count in failures.items()
         ]
+    skipped = [
+        f"{checkpoint.alias}: the {view} view needs a chat template and {checkpoint.alias} has none: "
+        f"{count:,} items not asked"
+        for view, count in unasked.items()
+    ] + skipped
     ordered = sorted(requests.values(), key=_order)
     return Plan(
         requests=tuple(ordered),

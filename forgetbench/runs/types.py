@@ -58,7 +58,7 @@ class TaskEntry:
     n_items: int
     n_records: int
     items_hash: str
-    """Hash over the sorted item keys that were asked."""
+    """Hash over the items that were asked: keys, references, task_types, clusters, strata."""
     scorer_version: str
     records: str | None = None
     """Relative path of the Parquet file, once complete."""

@@ -11,7 +11,7 @@ from forgetbench.runs.assemble import Asked
 from forgetbench.runs.files import safe_name
 from forgetbench.runs.manifest import digest, identity_digest
 from forgetbench.runs.types import TaskIdentity
-from forgetbench.types import GREEDY, Decode, ItemKey, Origin, Plan
+from forgetbench.types import GREEDY, Decode, Item, Origin, Plan
 
 if TYPE_CHECKING:
     from forgetbench.planning.plan import TaskJob
@@ -58,16 +58,21 @@ class Unit:
 
     @property
     def items_hash(self) -> str:
-        return hash_items(a.item.key for a in self.asked)
+        return hash_items(a.item for a in self.asked)
 
     @property
     def requests_hash(self) -> str:
         return digest(sorted(self.request_ids), 16)
 
 
-def hash_items(keys: Iterable[ItemKey]) -> str:
-    """16 hex digits over the sorted item keys."""
-    return digest(sorted(str(k) for k in keys), 16)
+def hash_items(items: Iterable[Item]) -> str:
+    """16 hex digits over what records hold of the items beside the answers, in any order.
+
+    A corrected reference or a task_type that moved leaves the requests as they were; without this the records
+    scored with the old one would be taken for current.
+    """
+    parts = [[str(i.key), i.gold_hash, i.task_type, i.cluster, i.stratum] for i in items]
+    return digest(sorted(parts, key=str), 16)
 
 
 def _identity(

@@ -182,7 +182,8 @@ def read_parquet(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        # Not pq.read_table, whose I/O threads can abort the process at exit (see runs/records.py).
+        table = pq.ParquetFile(path, pre_buffer=False).read(use_threads=False)
     except (OSError, pa.ArrowException) as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         cure = "delete it from the hub's cache and run again online"

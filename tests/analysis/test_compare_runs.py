@@ -54,7 +54,7 @@ def test_manifests_become_provenance() -> None:
     other = manifest(parts={"weights": "w2"}, created="later", notes=["chat skipped: no template"])
     found = compare_runs(FakeRun("base", records, manifest()), FakeRun("sft", records, other), suite="toy")
     assert found.manifest_differences == (("parts.weights", "w1", "w2"),)
-    assert found.notes == ("sft: chat skipped: no template",)
+    assert found.notes == ("chat skipped: no template",)
     assert (found.base.alias, found.candidate.alias, found.suite) == ("base", "sft", "toy")
     assert found.candidate.manifest == other
 

@@ -50,3 +50,44 @@ def test_all_mistakes_of_a_file_are_told_at_once(run: Run, tmp_path: Path, capsy
     assert run("validate", "--config", str(config)) == 2
     err = capsys.readouterr().err
     assert all(f"sums.jsonl:{n}" in err for n in (1, 2, 3)), err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "base", "nobody"),
+        ("compare", "base", "sft", "--engine", "warp"),
+        ("compare", "base", "sft", "--limit", "0"),
+        ("compare", "base", "sft", "--limit", "many"),
+        ("compare", "base", "sft", "--suite", "nothing"),
+        ("compare", "base", "sft", "--suite", "no/such.yaml"),
+        ("compare", "base", "sft", "--policy", "nothing"),
+        ("compare", "base", "sft", "--data-dir", "no/such/folder"),
+        ("compare", "base", "sft", "--no-such-flag"),
+        ("compare", "base"),
+        ("compare", "base", "base", "sft"),
+        ("run", "nobody"),
+        ("report", "base", "sft", "--out", "/proc/no/such.html"),
+        ("no-such-command",),
+    ],
+    ids=" ".join,
+)
+def test_flags(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    config = workspace.write(tmp_path)
+    more = () if arguments == ("no-such-command",) else ("--config", str(config))
+    if arguments[0] == "report":
+        assert run("run", "base", "sft", *more) == 0
+    assert run(*arguments, *more) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_missing_config_is_told(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (["compare", "base", "sft"], ["validate"], ["run", "base"]):
+        assert run(*command) == 2
+        assert "forgetbench init" in capsys.readouterr().err
+    assert run("ls") == 0
+    assert run("compare", "base", "sft", "--config", "absent.yaml") == 2
+    assert "absent.yaml" in capsys.readouterr().err

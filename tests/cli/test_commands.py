@@ -197,3 +197,20 @@ def test_help_and_ls_are_quick(tmp_path: Path) -> None:
 
     assert median("--help") < 0.3
     assert median("ls", "-c", str(config)) < 1.0
+
+
+def test_a_corrected_reference_is_scored_again_without_asking(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = workspace.write(tmp_path)
+    assert _compare(run, config) == 0
+    items = copy.deepcopy(workspace.ITEMS)
+    for item in items[:60]:
+        item["references"] = ["another answer"]
+    workspace.write(tmp_path, sums__jsonl=items)
+    from forgetbench.engines.scripted import ScriptedEngine
+
+    monkeypatch.setattr(ScriptedEngine, "run", lambda *a: pytest.fail("the engine was asked again"))
+    capsys.readouterr()
+    assert _compare(run, config, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["verdicts"][0]["rules"][0]["base"] == pytest.approx(0.7)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forgetbench.demo.abilities import ABILITIES, NEW_ABILITY
-from forgetbench.demo.build import build
+from forgetbench.demo.build import paths
 from forgetbench.demo.evaluate import accuracy, by_top_level
 from forgetbench.demo.world import make_world
 
@@ -17,13 +16,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, float]]:
+def scores(demo_world: Path) -> dict[tuple[str, str], dict[str, float]]:
     from transformers import AutoTokenizer
 
     from forgetbench.demo.model import load_model
 
-    given = os.environ.get("FORGETBENCH_DEMO")
-    demo = build(Path(given) if given else tmp_path_factory.mktemp("demo"))
+    demo = paths(demo_world)
     found: dict[tuple[str, str], dict[str, float]] = {}
     for name, folder in demo.models.items():
         model, tokenizer = load_model(folder), AutoTokenizer.from_pretrained(folder)

@@ -313,17 +313,22 @@ def test_wrong_programs_fail(name: str, tasks: dict[str, CodeTask], sandbox: San
 
 
 def published(folder: Path, docs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, bool, str]]:
-    """(problem, program, whether it passed there, file)."""
+    """(problem, program, whether it passed there, file). Without those that ran out of time there: whether they
+    do here is a matter of the machine."""
     for path in sorted(folder.glob("humaneval_ldb/*.jsonl.gz")):
         for row in rows(path):
             yield row["task_id"], row["solution"], bool(row["is_solved"]), path.name
     for path in sorted(folder.glob("humaneval_wizardcoder15b/*.jsonl.gz")):
-        for row in rows(path):
+        for row in timely(path):
             yield row["task_id"], row["completion"], bool(row["passed"]), path.name
     for path in sorted(folder.glob("humaneval_gemini_benchmark/*.jsonl.gz")):
-        for row in rows(path):
+        for row in timely(path):
             program = f"{docs[row['task_id']]['prompt']}    {row['predictions'][0]}"
             yield row["task_id"], program, bool(row["passed"]), path.name
+
+
+def timely(path: Path) -> list[dict[str, Any]]:
+    return [row for row in rows(path) if row["result"] != "timed out"]
 
 
 OTHERWISE = {
@@ -332,9 +337,6 @@ OTHERWISE = {
     ("humaneval_starcoder_seed.jsonl.gz", "HumanEval/133"): "NameError",
     # sympy, which the sandbox does not have.
     ("gemini-pro.jsonl.gz", "HumanEval/82"): "sympy",
-    # "timed out" there, 10 ms here.
-    ("gpt-3.5-turbo.jsonl.gz", "HumanEval/57"): "all tests pass",
-    ("gpt-3.5-turbo.jsonl.gz", "HumanEval/61"): "all tests pass",
 }
 
 
@@ -348,7 +350,7 @@ def test_published_verdicts(tasks: dict[str, CodeTask], sandbox: Sandbox, data_d
     for problem, program, passed, file in published(data_dir / "published", docs):
         [tests] = task.tests(docs[problem])
         own = defined(task.reference(docs[problem]))
-        result = sandbox.run(Program(program, tests.source, own, wall_seconds=3.0))
+        result = sandbox.run(Program(program, tests.source, own, wall_seconds=5.0))
         counted[passed] += 1
         differs = OTHERWISE.get((file, problem))
         if differs is None:

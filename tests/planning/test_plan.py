@@ -138,7 +138,7 @@ def test_chat_without_a_template_is_said_and_skipped(make: Callable[..., Checkpo
     plan = build_plan([job(ranked(), view="chat", style="chat"), job(ranked())], make("base", template=None))
     assert len(plan.requests) == 5
     (line,) = plan.skipped
-    assert line == "base: r in the chat view needs a chat template and base has none: 6 items not asked"
+    assert line == "base: the chat view needs a chat template and base has none: 6 items not asked"
 
 
 def test_what_a_template_refuses_is_said_once(make: Callable[..., Checkpoint]) -> None:
