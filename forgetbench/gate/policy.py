@@ -35,6 +35,7 @@ class _Default:
     margin: float
     full: int
     """Items of the full set."""
+    required: bool = True
 
 
 _DEFAULTS = (
@@ -43,6 +44,10 @@ _DEFAULTS = (
     _Default(("ifeval",), 0.05, 541),
     _Default(("truthfulqa",), 0.04, 817),
     _Default(("humaneval", "mbpp"), 0.05, 542),
+    # Shown beside the above and never decisive: the same questions scored another way, the same programs on more tests.
+    _Default(("truthfulqa_gen",), 0.05, 817, required=False),
+    _Default(("humaneval_plus",), 0.05, 164, required=False),
+    _Default(("mbpp_plus",), 0.05, 378, required=False),
 )
 _DECIDING: tuple[View, ...] = ("ability", "chat")
 
@@ -188,7 +193,7 @@ def _built_in(suite: Mapping[str, TaskFacts], view: View, against: Against) -> l
                 tasks=present if len(present) > 1 else (),
                 margin=default.margin if whole else GENERAL_MARGIN,
                 # One of a pooled pair alone is too small to certify anything: HumanEval cannot hold 8 points.
-                required=present == default.tasks,
+                required=default.required and present == default.tasks,
                 against=against,
             )
         )

@@ -166,3 +166,17 @@ def test_as_used_never_decides() -> None:
     suite = {"gsm8k": facts(9, "reasoning/a", views=frozenset({"ability", "as_used"}))}
     raw = {"name": "mine", "rules": [{"task": "gsm8k"}, {"task": "gsm8k", "view": "as_used"}]}
     assert [r.required for r in resolve_policy(raw, suite).rules] == [True, False]
+
+
+def test_what_is_shown_beside_a_benchmark_never_decides() -> None:
+    suite = {
+        name: facts(n, kind)
+        for name, n, kind in (
+            ("truthfulqa", 817, "truthfulness/law"),
+            ("truthfulqa_gen", 817, "truthful_writing/law"),
+            ("humaneval_plus", 164, "code/python"),
+            ("mbpp_plus", 378, "code/python"),
+        )
+    }
+    required = {r.name: r.required for r in resolve_policy(None, suite).rules}
+    assert required == {"truthfulqa": True, "truthfulqa_gen": False, "humaneval_plus": False, "mbpp_plus": False}

@@ -305,8 +305,8 @@ def test_wrong_programs_fail(name: str, tasks: dict[str, CodeTask], sandbox: San
     for item in task.load():
         results = task.execute(item.doc, broken(task.reference(item.doc)))
         outcomes = [r.outcome for r in results.values()]
-        if (name, item.doc["task_id"]) == ("mbpp_plus", 737):
-            # Its plus tests ask only whether the answer is true, and all of them want one that is.
+        if name == "mbpp_plus" and item.doc["task_id"] in (737, 787, 794):
+            # Their plus tests ask only whether the answer is true, and all of them want one that is.
             assert outcomes == ["pass", "fail"]
         else:
             assert set(outcomes) == {"fail"}, (item.doc["task_id"], results)
@@ -342,7 +342,7 @@ OTHERWISE = {
 
 @pytest.mark.slow
 def test_published_verdicts(tasks: dict[str, CodeTask], sandbox: Sandbox, data_dir: Path) -> None:
-    """1,804 programs of nine models, right and wrong, and what their authors' harnesses said of them."""
+    """1,798 programs of nine models, right and wrong, and what their authors' harnesses said of them."""
     task = tasks["humaneval"]
     items = {i.doc["task_id"]: i for i in task.load()}
     docs = {k: dict(i.doc) for k, i in items.items()}
@@ -358,7 +358,7 @@ def test_published_verdicts(tasks: dict[str, CodeTask], sandbox: Sandbox, data_d
         else:
             assert (result.outcome == "pass") != passed
             assert differs in result.why
-    assert counted == {True: 1063, False: 741}
+    assert counted == {True: 1065, False: 733}
 
 
 def test_scores(tasks: dict[str, CodeTask], sandbox: Sandbox) -> None:

@@ -412,11 +412,16 @@ def test_ctrl_c_and_sigterm_flush_and_end_in_130(tmp_path: Path, how: signal.Sig
         if len(seen) == 8:
             os.kill(os.getpid(), how)
 
+    # A job started in the background inherits an ignored SIGINT, which no handler of ours should override.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM)
     stored: list[str] = []
     engine = FakeEngine(on_ask=interrupt)
-    with pytest.raises(Interrupted, match=r"7 of \d+ answers are stored") as caught:
-        go(tmp_path, todo, engine, on_stored=stored.append)
+    try:
+        with pytest.raises(Interrupted, match=r"7 of \d+ answers are stored") as caught:
+            go(tmp_path, todo, engine, on_stored=stored.append)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert caught.value.exit_code is Exit.INTERRUPTED
     assert signal.getsignal(signal.SIGTERM) is before
     assert engine.closed
