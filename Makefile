@@ -6,7 +6,7 @@ DEMO ?= demo-world
 # The tests of the demo use its checkpoints where they are trained already, and train them there where not.
 export FORGETBENCH_DEMO ?= $(abspath $(DEMO))
 
-.PHONY: demo test check setup lock clean proof-demo
+.PHONY: demo test check lock clean proof-demo bench-report
 
 demo: ## make the toy checkpoints, compare them, show the blocked candidate
 	@scripts/setup.sh demo
@@ -27,6 +27,11 @@ check: ## lint and types
 proof-demo: ## the demo's chain over five seeds, trained anew (about 20 minutes); writes docs/demo.md
 	@scripts/setup.sh demo
 	.venv/bin/python benchmarks/demo_seeds.py --work proof-demo --out docs/demo.md
+
+bench-report: ## size, build and first paint of a report of 14,042 items; prints the table of docs/benchmarks.md
+	@scripts/setup.sh dev
+	@scripts/browser.sh
+	.venv/bin/python -m benchmarks.report --data "$${FORGETBENCH_DATA:-../shared/data}"
 
 lock: ## write requirements.lock anew from what .venv has
 	@{ head -2 requirements.lock; .venv/bin/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/'; } >requirements.lock.new

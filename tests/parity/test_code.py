@@ -1,18 +1,15 @@
 """HumanEval, MBPP and their plus sets against lm-eval: prompts of every item, what is read as the program, the
-tests it is put to; and verdicts on programs that are known to be right or wrong.
+tests it is put to.
 
 lm-eval loads its metric ("code_eval", which runs programs) from the hub at import: the tests give it a stand-in
-that runs nothing. So texts are compared with lm-eval, and verdicts with the data's own solutions and with what
-others published.
+that runs nothing. So texts are compared with lm-eval, and verdicts (test_code_verdicts.py) with the data's own
+solutions and with what others published.
 """
 
 from __future__ import annotations
 
 import ast
-import gzip
-import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,19 +20,15 @@ from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.checkpoints.resolve import resolve
 from forgetbench.checkpoints.spec import ModelSpec
 from forgetbench.planning.render import render
-from forgetbench.scoring.sandbox import Program, Sandbox, get_sandbox
-from forgetbench.tasks.code import CodeTask, defined
+from forgetbench.tasks.code import CodeTask
 from forgetbench.tasks.code_mbpp import BASE
-from forgetbench.tasks.registry import CODE_TASKS, get_task
-from forgetbench.tasks.source import DataSource
-from forgetbench.types import Generation, Item, Response, Style
+from forgetbench.types import Style
 
+from .code_files import NAMES, SIZES, code_tasks, rows
 from .oracle import include
 
 pytestmark = [pytest.mark.parity, pytest.mark.realdata]
 
-NAMES = sorted(CODE_TASKS)
-SIZES = {"humaneval": 164, "humaneval_plus": 164, "mbpp": 500, "mbpp_plus": 378}
 # lm-eval's name of the chat form; humaneval_plus has none there, its chat form here is humaneval's.
 INSTRUCT = {
     "humaneval": "humaneval_instruct",
@@ -49,9 +42,7 @@ DEFAULT_MAX_TOKENS = 256
 
 @pytest.fixture(scope="module")
 def tasks(data_dir: Path) -> dict[str, CodeTask]:
-    made = {n: get_task(n, source=DataSource(data_dir=data_dir)) for n in NAMES}
-    assert all(isinstance(t, CodeTask) for t in made.values())
-    return made  # type: ignore[return-value]
+    return code_tasks(data_dir)
 
 
 @pytest.fixture(scope="module")
@@ -193,11 +184,6 @@ def texts(data_dir: Path) -> Iterator[str]:
             yield f"\n{row['predictions'][0]}\n```\nThis works."
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
 @pytest.mark.parametrize("style", ["raw", "chat"])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_run(
@@ -247,165 +233,6 @@ def test_the_first_word_after_the_fence_is_kept(
     with pytest.raises(SyntaxError):
         ast.parse(program)
     assert task.read({}, text).program == "def f(x):\n    return x"
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    from forgetbench.errors import UsageError
-
-    try:
-        return get_sandbox()
-    except UsageError as e:
-        if os.environ.get("CI"):
-            pytest.fail(str(e))
-        pytest.skip(str(e))
-
-
-HEAVY = {
-    "humaneval": {},
-    "humaneval_plus": {"HumanEval/15", "HumanEval/83", "HumanEval/130", "HumanEval/139"},
-    "mbpp": {123},
-    "mbpp_plus": {123, 255, 271, 392, 599},
-}
-"""More than two seconds each; docs/parity.md has what they give."""
-WRONG_SOLUTIONS = {
-    ("humaneval_plus", "HumanEval/32", "pass@1"),  # its test unpacks a number
-    *(("mbpp_plus", i, BASE) for i in (98, 124, 137, 300)),  # lm-eval leaves out `import math`
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_reference_solutions_pass(name: str, tasks: dict[str, CodeTask], sandbox: Sandbox) -> None:
-    task = tasks[name]
-    items = [i for i in task.load() if i.doc["task_id"] not in HEAVY[name]]
-    assert len(items) == SIZES[name] - len(HEAVY[name])
-    failed = {
-        (name, item.doc["task_id"], metric)
-        for item in items
-        for metric, result in task.execute(item.doc, task.reference(item.doc)).items()
-        if result.outcome != "pass"
-    }
-    assert failed == {w for w in WRONG_SOLUTIONS if w[0] == name}
-
-
-def broken(reference: str) -> str:
-    """Every function of a program gives back something that is not its answer."""
-    tree = ast.parse(reference)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            node.body = ast.parse("raise ValueError('wrong')" if node.name == "__init__" else "return 'wrong'").body
-    return ast.unparse(tree)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_wrong_programs_fail(name: str, tasks: dict[str, CodeTask], sandbox: Sandbox) -> None:
-    task = tasks[name]
-    for item in task.load():
-        results = task.execute(item.doc, broken(task.reference(item.doc)))
-        outcomes = [r.outcome for r in results.values()]
-        if name == "mbpp_plus" and item.doc["task_id"] in (737, 787, 794):
-            # Their plus tests ask only whether the answer is true, and all of them want one that is.
-            assert outcomes == ["pass", "fail"]
-        else:
-            assert set(outcomes) == {"fail"}, (item.doc["task_id"], results)
-
-
-def published(folder: Path, docs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, bool, str]]:
-    """(problem, program, whether it passed there, file). Without those that ran out of time there: whether they
-    do here is a matter of the machine."""
-    for path in sorted(folder.glob("humaneval_ldb/*.jsonl.gz")):
-        for row in rows(path):
-            yield row["task_id"], row["solution"], bool(row["is_solved"]), path.name
-    for path in sorted(folder.glob("humaneval_wizardcoder15b/*.jsonl.gz")):
-        for row in timely(path):
-            yield row["task_id"], row["completion"], bool(row["passed"]), path.name
-    for path in sorted(folder.glob("humaneval_gemini_benchmark/*.jsonl.gz")):
-        for row in timely(path):
-            program = f"{docs[row['task_id']]['prompt']}    {row['predictions'][0]}"
-            yield row["task_id"], program, bool(row["passed"]), path.name
-
-
-def timely(path: Path) -> list[dict[str, Any]]:
-    return [row for row in rows(path) if row["result"] != "timed out"]
-
-
-OTHERWISE = {
-    # The program uses `math` without importing it; LDB's harness had imported it.
-    ("humaneval_starcoder_seed.jsonl.gz", "HumanEval/106"): "NameError",
-    ("humaneval_starcoder_seed.jsonl.gz", "HumanEval/133"): "NameError",
-    # sympy, which the sandbox does not have.
-    ("gemini-pro.jsonl.gz", "HumanEval/82"): "sympy",
-}
-
-
-@pytest.mark.slow
-def test_published_verdicts(tasks: dict[str, CodeTask], sandbox: Sandbox, data_dir: Path) -> None:
-    """1,798 programs of nine models, right and wrong, and what their authors' harnesses said of them."""
-    task = tasks["humaneval"]
-    items = {i.doc["task_id"]: i for i in task.load()}
-    docs = {k: dict(i.doc) for k, i in items.items()}
-    counted = {True: 0, False: 0}
-    for problem, program, passed, file in published(data_dir / "published", docs):
-        [tests] = task.tests(docs[problem])
-        own = defined(task.reference(docs[problem]))
-        result = sandbox.run(Program(program, tests.source, own, wall_seconds=5.0))
-        counted[passed] += 1
-        differs = OTHERWISE.get((file, problem))
-        if differs is None:
-            assert (result.outcome == "pass") == passed, (file, problem, result)
-        else:
-            assert (result.outcome == "pass") != passed
-            assert differs in result.why
-    assert counted == {True: 1065, False: 733}
-
-
-def test_scores(tasks: dict[str, CodeTask], sandbox: Sandbox) -> None:
-    """From a response to a judgement, in both styles."""
-
-    def judged(task: CodeTask, item: Item, text: str, finish: Any = "stop") -> Any:
-        [found] = task.score(item, Response("r", generations=(Generation(text, (1,), finish),)))
-        return found
-
-    raw = tasks["humaneval"]
-    item = raw.load()[0]
-    right = item.doc["canonical_solution"]
-    found = judged(raw, item, right)
-    assert (found.scores, found.outcome, found.extracted) == ({"pass@1": 1.0}, "ok", right)
-    assert found.extra == {"execution": "pass", "integrity": "separate", "sandbox": "bubblewrap"}
-    fenced = f"{right}```\nDone."
-    assert judged(raw, item, fenced).scores == {"pass@1": 0.0}
-    assert judged(raw.in_style("chat"), item, fenced).scores == {"pass@1": 1.0}
-    assert judged(raw, item, right, "length").outcome == "truncated"
-    assert judged(raw, item, " \n").outcome == "unparsed"
-    assert judged(raw, item, "    while True: pass").outcome == "timeout"
-    assert judged(raw, item, "    return True", "error").scores == {}
-    wrong = judged(raw, item, "    return True\n")
-    assert (wrong.outcome, wrong.extra["execution"]) == ("ok", "fail")
-    assert "returned True" in wrong.why
-    plus = tasks["mbpp_plus"]
-    first = plus.load()[0]
-    assert judged(plus, first, first.doc["code"]).scores == {"pass@1": 1.0, BASE: 1.0}
-    half = "def similar_elements(a, b):\n  return {(3, 4, 5, 6): (4, 5), (1, 2, 3, 4): (3, 4)}.get(a, (13, 14))"
-    assert judged(plus, first, half).scores == {"pass@1": 0.0, BASE: 1.0}
-    weak = next(i for i in tasks["mbpp"].load() if i.doc["task_id"] == 367)
-    assert judged(tasks["mbpp"], weak, weak.doc["code"]).extra["integrity"] == "weak"
-
-
-def test_a_sandbox_that_fails_is_no_wrong_answer(tasks: dict[str, CodeTask], monkeypatch: pytest.MonkeyPatch) -> None:
-    from forgetbench.scoring.sandbox import Result
-    from forgetbench.tasks import code
-
-    class Failing:
-        def run(self, program: Program) -> Result:
-            return Result("infra_error", "the sandbox failed: it does not answer")
-
-    monkeypatch.setattr(code, "get_sandbox", lambda unsafe: Failing())
-    task = tasks["humaneval"]
-    [judged] = task.score(task.load()[0], Response("r", generations=(Generation("    pass", (1,), "stop"),)))
-    assert (judged.outcome, judged.scores) == ("infra_error", {})
-    assert judged.extra["execution"] == "infra_error"
 
 
 def test_canonical(tasks: dict[str, CodeTask]) -> None:
