@@ -160,7 +160,10 @@ def test_notes_of_a_comparison_are_recognised() -> None:
             "3",
         ),
         ("against the locked release: toy (chat) is not complete in v1", "v1"),
-        ("training data: a.jsonl holds 5 of 3,317 items (2 word for word, 2 by 13 words in a row, 1 nearly)", "a.jsonl"),
+        (
+            "training data: a.jsonl holds 5 of 3,317 items (2 word for word, 2 by 13 words in a row, 1 nearly)",
+            "a.jsonl",
+        ),
         ("training data: a.jsonl holds none of 99 items", "99"),
     ):
         told = zh.sentence(line)
