@@ -41,6 +41,17 @@ def _gpu() -> Line:
     return Line("warn", "GPU", "none: runs on the CPU", "small models and `--limit` are fine; else use a GPU machine")
 
 
+def _sandbox() -> Line:
+    from forgetbench.scoring.sandbox import CURE, Sandbox
+
+    sandbox = Sandbox()
+    problem = sandbox.problem()
+    sandbox.close()
+    if problem is None:
+        return Line("ok", "sandbox", "bubblewrap works: the code tasks can be run")
+    return Line("warn", "sandbox", f"none for the code tasks: {problem}", CURE)
+
+
 def checks(config: Path | None) -> list[Line]:
     """All checks; pure reading."""
     version = ".".join(map(str, sys.version_info[:3]))
@@ -58,6 +69,7 @@ def checks(config: Path | None) -> list[Line]:
     lines.append(_library("datasets", "datasets", False, "needed for hub data: pip install 'forgetbench[hub]'"))
     if importlib.util.find_spec("torch") is not None:
         lines.append(_gpu())
+    lines.append(_sandbox())
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     lines.append(
         Line("ok" if free > 2 else "warn", "disk", f"{free:.0f} GB free here", "" if free > 2 else "make room")

@@ -31,7 +31,7 @@ Where bubblewrap does not work nothing is run: `get_sandbox` raises a UsageError
 a canary program first, since a bwrap that is installed may still be forbidden to make namespaces.
 """
 
-from forgetbench.scoring.sandbox.host import Sandbox, get_sandbox
+from forgetbench.scoring.sandbox.host import CURE, Sandbox, get_sandbox
 from forgetbench.scoring.sandbox.types import Integrity, Limits, Program, Result, RunOutcome
 
-__all__ = ["Integrity", "Limits", "Program", "Result", "RunOutcome", "Sandbox", "get_sandbox"]
+__all__ = ["CURE", "Integrity", "Limits", "Program", "Result", "RunOutcome", "Sandbox", "get_sandbox"]

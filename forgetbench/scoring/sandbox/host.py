@@ -23,7 +23,7 @@ from forgetbench.scoring.sandbox.types import Integrity, Limits, Program, Result
 _GRACE = 15.0
 """Seconds beyond a program's own limit after which the server itself counts as stuck."""
 _START = 30.0
-_CURE = (
+CURE = (
     "install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap) and let it make namespaces (in Docker: "
     "--security-opt seccomp=unconfined --cap-add SYS_ADMIN; Ubuntu 24.04: an AppArmor profile for bwrap), leave the "
     "code tasks out of the suite, or accept the risk with --unsafe-exec"
@@ -271,7 +271,7 @@ def get_sandbox(*, unsafe: bool = False) -> Sandbox:
             problem = known.problem()
             if problem is not None:
                 known.close()
-                raise UsageError("code tasks", f"there is no sandbox to run generated programs in: {problem}", _CURE)
+                raise UsageError("code tasks", f"there is no sandbox to run generated programs in: {problem}", CURE)
             _shared[unsafe] = known
             atexit.register(known.close)
         return known
