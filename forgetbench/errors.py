@@ -5,6 +5,7 @@ Every error is one line that names the place (file, line or key), the value foun
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -44,6 +45,11 @@ class ManyUsageErrors(ForgetbenchError):
     def __init__(self, errors: list[UsageError]) -> None:
         self.errors = errors
         super().__init__("\n".join(str(e) for e in errors))
+
+
+def combined(errors: Sequence[UsageError]) -> UsageError | ManyUsageErrors:
+    """What to raise for the mistakes found in one pass (at least one): itself where there is a single one."""
+    return errors[0] if len(errors) == 1 else ManyUsageErrors(list(errors))
 
 
 class IncomparableError(ForgetbenchError):

@@ -183,16 +183,13 @@ def facts(ws: Workspace, loaded: Loaded) -> dict[str, TaskFacts]:
     """What a policy has to know of the suite's tasks."""
     from forgetbench.gate.policy import TaskFacts
 
-    # A set without a scorer has nothing that a rule could decide on.
-    return {
-        task.name: TaskFacts(
-            n=len(selected(ws, entry, task)),
-            task_types=frozenset(i.task_type for i in selected(ws, entry, task)),
-            views=frozenset(entry.views or ws.suite.views),
-        )
-        for entry, task in loaded
-        if task.metrics
-    }
+    found: dict[str, TaskFacts] = {}
+    for entry, task in loaded:
+        if task.metrics:  # a set without a scorer has nothing that a rule could decide on
+            items = selected(ws, entry, task)
+            types = frozenset(item.task_type for item in items)
+            found[task.name] = TaskFacts(len(items), types, frozenset(entry.views or ws.suite.views))
+    return found
 
 
 def check_policy(ws: Workspace, loaded: Loaded) -> None:

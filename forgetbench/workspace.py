@@ -20,7 +20,7 @@ from forgetbench.config import (
     load_policy,
     load_suite,
 )
-from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.errors import ManyUsageErrors, UsageError, combined
 
 if TYPE_CHECKING:
     from forgetbench.checkpoints.spec import ModelSpec
@@ -147,7 +147,7 @@ class Workspace:
             except UsageError as e:
                 errors.append(e)
         if errors:
-            raise errors[0] if len(errors) == 1 else ManyUsageErrors(errors)
+            raise combined(errors)
         return found
 
 

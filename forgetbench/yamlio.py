@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.errors import UsageError, combined
 
 M = TypeVar("M", bound=BaseModel)
 Path_ = tuple[str | int, ...]
@@ -166,4 +166,4 @@ def validate(model: type[M], data: dict[str, Any], file: Path, lines: _Lines) ->
                 problem = f"`{name}` is {shown(error['input'])}"
             message = error["msg"].removeprefix("Value error, ")
             found.append(UsageError(where, problem, _cure(kind, key or ("",), model, message)))
-        raise (found[0] if len(found) == 1 else ManyUsageErrors(found)) from None
+        raise combined(found) from None

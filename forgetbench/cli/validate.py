@@ -6,7 +6,7 @@ from pathlib import Path
 
 from forgetbench import flow
 from forgetbench.cli.output import print_json, say
-from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.errors import ManyUsageErrors, UsageError, combined
 from forgetbench.workspace import open_workspace
 
 
@@ -36,7 +36,7 @@ def validate(
     except UsageError as e:
         errors.append(e)
     if errors:
-        raise errors[0] if len(errors) == 1 else ManyUsageErrors(errors)
+        raise combined(errors)
     items = {task.name: len(task.load()) for _, task in loaded}
     if as_json:
         print_json({"valid": True, "models": {p.alias: p.digest for p in points}, "items": items})

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.errors import UsageError, combined
 from forgetbench.scoring.outcome import broken_logprobs, failed_samples, infra_error, outcome_of
 from forgetbench.scoring.sandbox import Program, Result, get_sandbox
 from forgetbench.tasks.base import content_hash
@@ -243,4 +243,4 @@ def check_python(docs: Sequence[tuple[str, dict[str, Any]]], program: Any) -> No
         except (SyntaxError, ValueError) as e:
             errors.append(UsageError(where, f"the reference solution is not Python ({e})", "restore the original file"))
     if errors:
-        raise errors[0] if len(errors) == 1 else ManyUsageErrors(errors)
+        raise combined(errors)

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.errors import UsageError, combined
 from forgetbench.tasks.code import PASS, Answer, CodeTask, Tests, check_python, read_docs
 from forgetbench.types import Item, PromptSpec, Shot, Style
 
@@ -187,5 +187,5 @@ def _checked(docs: Docs, fields: tuple[str, ...]) -> Docs:
                 errors.append(UsageError(where, problem, "restore the original file"))
                 break
     if errors:
-        raise errors[0] if len(errors) == 1 else ManyUsageErrors(errors)
+        raise combined(errors)
     return docs

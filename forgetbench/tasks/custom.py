@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.errors import UsageError, combined
 from forgetbench.scoring.choices import LETTERS, option_lines
 from forgetbench.scoring.outcome import broken_logprobs, failed_samples, infra_error, outcome_of
 from forgetbench.scoring.refusal import is_refusal
@@ -130,7 +130,7 @@ class CustomSet:
         if not errors:
             errors = self._too_few_shots(lines)
         if errors:
-            raise errors[0] if len(errors) == 1 else ManyUsageErrors(errors)
+            raise combined(errors)
         key_of = KeyMaker(self.name)
         items = []
         for number, line in lines:

@@ -30,7 +30,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.errors import UsageError, combined
 from forgetbench.scoring.ifeval import NEEDS, Instruction, follow
 from forgetbench.scoring.outcome import broken_logprobs, failed_samples, infra_error, outcome_of
 from forgetbench.tasks.base import content_hash
@@ -89,7 +89,7 @@ class IfEval:
                 else:
                     items.append(_item(doc, where, key_of))
             if errors:
-                raise errors[0] if len(errors) == 1 else ManyUsageErrors(errors)
+                raise combined(errors)
             self._items = tuple(items)
         return self._items
 

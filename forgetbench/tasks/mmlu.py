@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.errors import ManyUsageErrors, UsageError, combined
 from forgetbench.scoring.choices import LETTERS, option_lines
 from forgetbench.tasks.base import content_hash
 from forgetbench.tasks.items import Finder, KeyMaker
@@ -182,5 +182,5 @@ def _read_folder(folder: Path, split: str) -> list[Doc]:
         except UsageError as e:
             errors.append(e)
     if errors:
-        raise errors[0] if len(errors) == 1 else ManyUsageErrors(errors)
+        raise combined(errors)
     return docs

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.errors import UsageError, combined
 
 KEYS = ("messages", "conversations", "instruction", "prompt", "question", "text")
 """An example has at least one of these."""
@@ -59,7 +59,7 @@ def read_training(files: Sequence[Path]) -> list[TrainingText]:
             errors = [*errors[:_MOST_ERRORS], more]
             break
     if errors:
-        raise errors[0] if len(errors) == 1 else ManyUsageErrors(errors)
+        raise combined(errors)
     if not texts and files:
         raise UsageError(str(files[0]), "holds no text", "give the data that the candidate was trained on")
     return texts
