@@ -16,6 +16,7 @@ test: ## all tests
 	@scripts/setup.sh dev
 	@scripts/browser.sh
 	@scripts/sandbox.sh
+	@scripts/vllm.sh
 	.venv/bin/python -m pytest --durations=15 $(ARGS)
 
 check: ## lint and types

@@ -13,9 +13,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from forgetbench import resources
 from forgetbench.errors import UsageError
+from forgetbench.tasks.base import BRIDGE, folder_name
 from forgetbench.yamlio import _Lines, load_yaml, validate
 
 CONFIG_NAME = "forgetbench.yaml"
+BUILT_IN = (
+    "mmlu", "gsm8k", "truthfulqa", "truthfulqa_gen", "ifeval", "humaneval", "humaneval_plus", "mbpp", "mbpp_plus",
+)  # fmt: skip
 SCORER_NAMES = ("exact", "contains", "regex", "numeric", "choice", "none")
 
 
@@ -28,6 +32,13 @@ def _name(value: str) -> str:
 def _label(value: str) -> str:
     if not value.strip() or len(value) > 100 or not value.isprintable():
         raise ValueError("use one line of up to 100 printable characters")
+    return value
+
+
+def _task(value: str) -> str:
+    bridged = value.removeprefix(BRIDGE)
+    if value not in BUILT_IN and (bridged == value or not bridged.strip() or not bridged.isprintable()):
+        raise ValueError(f"use one of {', '.join(BUILT_IN)}, or {BRIDGE}<a task or group of lm-eval's>")
     return value
 
 
@@ -58,15 +69,21 @@ class Strict(BaseModel):
 class ModelConfig(Strict):
     """A checkpoint under test."""
 
-    path: Annotated[str, Field(min_length=1)]
-    """Folder, or hub id such as Qwen/Qwen3-0.6B."""
+    path: str = ""
+    """Folder, or hub id such as Qwen/Qwen3-0.6B. An endpoint needs none; there it names a local tokenizer."""
     revision: str | None = None
     tokenizer: str | None = None
     chat_template: str | None = None
     adapter: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    engine: Literal["transformers", "scripted"] = "transformers"
+    engine: Literal["transformers", "vllm", "openai", "ray", "scripted"] = "transformers"
     engine_args: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _has_path(self) -> ModelConfig:
+        if not self.path and self.engine != "openai":
+            raise ValueError("`path` is missing: name a folder with weights, or a hub id")
+        return self
 
 
 class Paths(Strict):
@@ -114,26 +131,13 @@ class NormaliseConfig(Strict):
 
 
 class SuiteTask(Strict):
-    """One task of a suite: a built-in benchmark (`task`) or a file of the user's own (`set`)."""
+    """One task of a suite: a built-in benchmark or one of lm-eval's (`task`), or a file of the user's own (`set`)."""
 
-    task: (
-        Literal[
-            "mmlu",
-            "gsm8k",
-            "truthfulqa",
-            "truthfulqa_gen",
-            "ifeval",
-            "humaneval",
-            "humaneval_plus",
-            "mbpp",
-            "mbpp_plus",
-        ]
-        | None
-    ) = None
+    task: Annotated[str, AfterValidator(_task)] | None = None
     set: str | None = None
     name: Name | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
-    """First n items (MMLU: of each subject)."""
+    """First n items (MMLU: of each subject; a group of lm-eval's: of each task)."""
     sample: Annotated[int, Field(ge=1)] | None = None
     """n items drawn with `seed`, in proportion from every subject or task_type (tasks/select.py)."""
     seed: Annotated[int, Field(ge=0)] | None = None
@@ -144,6 +148,10 @@ class SuiteTask(Strict):
     stop: tuple[str, ...] | None = None
     version: Literal["current", "v2", "v1"] | None = None
     """Which of IFEval's three releases (tasks/ifeval.py)."""
+    include: Annotated[str, Field(min_length=1)] | None = None
+    """A folder of lm-eval's YAML files to find a task of lm-eval's in, relative to the suite, or {data}/..."""
+    task_type: TaskTypePath | None = None
+    """Of a task of lm-eval's; one level is followed by the name of each task. Default: group/task."""
     # The rest is for `set` only.
     fewshot: str | None = None
     scorer: Literal["exact", "contains", "regex", "numeric", "choice", "none"] | None = None
@@ -169,6 +177,9 @@ class SuiteTask(Strict):
             raise ValueError("a `set` gives its shots under `raw: {num_fewshot: ...}` and `chat: {num_fewshot: ...}`")
         if self.version is not None and self.task != "ifeval":
             raise ValueError("`version` belongs to the task ifeval")
+        for key in ("include", "task_type"):
+            if getattr(self, key) is not None and self.bridged is None:
+                raise ValueError(f"`{key}` belongs to a task of lm-eval's, such as {BRIDGE}arc_easy")
         if self.stop is not None and any(not s for s in self.stop):
             raise ValueError("a stop string is empty")
         if self.sample is not None and self.limit is not None:
@@ -178,8 +189,16 @@ class SuiteTask(Strict):
         return self
 
     @property
+    def bridged(self) -> str | None:
+        """lm-eval's name of a task or group of its own."""
+        task = self.task or ""
+        return task.removeprefix(BRIDGE) if task.startswith(BRIDGE) else None
+
+    @property
     def key(self) -> str:
-        """The task's name in records: given, built-in, or the set file's stem."""
+        """The task's name in records: given, built-in, lm-eval's, or the set file's stem."""
+        if self.bridged is not None:
+            return self.name or folder_name(self.bridged)
         return self.name or self.task or Path(self.set or "").stem
 
 

@@ -6,8 +6,8 @@ checkpoint + suite -> plan -> engine -> scoring -> run;   run + run -> compariso
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetbench.errors import UsageError
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from forgetbench.analysis.types import Comparison
     from forgetbench.checkpoints.checkpoint import Checkpoint
     from forgetbench.config import SuiteTask
-    from forgetbench.engines.base import Engine
     from forgetbench.execute import Progress
     from forgetbench.gate.policy import TaskFacts
     from forgetbench.gate.power import PowerTable
@@ -47,10 +46,14 @@ class Judgement:
         return [c for i, c in enumerate(found) if all(c is not d for d in found[:i])]
 
 
-def checkpoint(ws: Workspace, alias: str) -> Checkpoint:
-    """Resolve an alias; loads neither tokenizer nor torch."""
+def checkpoint(ws: Workspace, alias: str, *, to_run: bool = False) -> Checkpoint:
+    """Resolve an alias; loads neither tokenizer nor torch. `to_run`: for a command that asks what is missing, so
+    that the finished run of an endpoint without a declared fingerprint is left behind."""
+    from forgetbench.checkpoints.endpoint_state import begin_fresh
     from forgetbench.checkpoints.resolve import resolve
 
+    if to_run:
+        begin_fresh(ws.spec(alias), ws.cache)
     return resolve(ws.spec(alias), cache_dir=ws.cache)
 
 
@@ -60,7 +63,8 @@ def selected(ws: Workspace, entry: SuiteTask, task: Task) -> Sequence[Item]:
 
     if entry.sample is not None and ws.limit is None:
         return sample(task.load(), entry.sample, entry.seed or 0).items
-    return select(task.load(), limit=ws.limit or entry.limit, per_stratum=entry.task == "mmlu")
+    per_stratum = entry.task == "mmlu" or entry.bridged is not None
+    return select(task.load(), limit=ws.limit or entry.limit, per_stratum=per_stratum)
 
 
 def jobs(ws: Workspace, loaded: Loaded, point: Checkpoint) -> list[TaskJob]:
@@ -113,14 +117,6 @@ def _num_fewshot(entry: SuiteTask, style: Style) -> int:
     return default_num_fewshot(entry.task or "", style) if given is None else given
 
 
-def run_dir(ws: Workspace, point: Checkpoint) -> Path:
-    """Where the run of a checkpoint lies: named by alias, checkpoint digest and engine identity."""
-    from forgetbench.engines.registry import make_engine
-    from forgetbench.runs.store import run_folder
-
-    return run_folder(ws.runs, point.spec.alias, point.digest, make_engine(point).identity)
-
-
 def run(
     ws: Workspace,
     alias: str,
@@ -134,43 +130,12 @@ def run(
 
     With `generate` False nothing is asked of any engine: a UsageError says what is missing and the cure.
     """
-    from forgetbench.engines.registry import make_engine
-    from forgetbench.execute import execute
-    from forgetbench.planning.plan import build_plan
-    from forgetbench.tasks.base import check_ready, warnings_of
+    from forgetbench import running
 
-    point = checkpoint(ws, alias)
-    engine = make_engine(point)
-    work = jobs(ws, loaded, point)
-    plan = build_plan(work, point)
-    plan = replace(plan, skipped=(*plan.skipped, *warnings_of(task for _, task in loaded)))
-
-    def make() -> Engine:
-        check_ready(task for _, task in loaded)  # before anything is asked
-        return engine
-
-    def refuse() -> Engine:
-        raise UsageError(
-            f"model '{alias}'",
-            f"has no complete run of this checkpoint on suite {ws.suite.name} in {ws.runs}",
-            f"run it first: forgetbench run {alias}",
-        )
-
-    if generate:
-        for line in plan.skipped:
-            say(line)
-    elif not (run_dir(ws, point) / "manifest.json").is_file():
-        refuse()
-    return execute(
-        plan,
-        work,
-        point,
-        make if generate else refuse,
-        run_dir(ws, point),
-        progress,
-        engine_identity=engine.identity,
-        on_note=say,
-    )
+    point = checkpoint(ws, alias, to_run=generate)
+    if not generate:
+        return running.stored(ws, point, loaded, say)
+    return running.run_all(ws, [point], loaded, say, bars=lambda: nullcontext(lambda _: progress))[alias]
 
 
 def aliases(ws: Workspace, base: str, candidates: Sequence[str]) -> list[str]:
@@ -278,6 +243,9 @@ def judge(
             against["locked"] = comparison(ws.config.locked, alias)
         if i > 0:
             against["previous"] = comparison(candidates[i - 1], alias)
+        # By identity: one comparison may stand in several places (the base is the locked release), and stays one.
+        told = {id(c): replace(c, against=tuple(k for k in against if against[k] is c)) for c in against.values()}
+        against = {k: told[id(c)] for k, c in against.items()}
         made.append(Judgement(alias, against, decide(against, policies[alias])))
     return made
 

@@ -106,6 +106,11 @@ class PromptSpec:
     choices: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     max_tokens: int = 256
+    plain: bool = False
+    """Raw text in chat style too: what no template may touch, such as a text whose own likelihood is asked."""
+    also: tuple[PromptSpec, ...] = ()
+    """Further questions of the same item (one with its options in the prompt, not after it): the task scores the
+    answers to all of them together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +196,8 @@ class Origin:
     replicate: int = 0
     round: int = 0
     prompt_text_hash: str = ""
+    part: int = 0
+    """Which of the item's questions: 0 is the prompt itself, the others are `PromptSpec.also`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +257,17 @@ class Response:
     prompt_token_hash: str = ""
     truncated_left: int = 0
     """Prompt tokens dropped on the left because the context was too long."""
+    computed_tokens: int | None = None
+    """Prompt tokens that the engine really computed for it, where it can tell: the rest came from a prefix that
+    was there already."""
+    first_token_seconds: float | None = None
+    """From the moment that the engine took the request up to its first new token."""
     seconds: float | None = None
+    """From that moment to its last token."""
     error: str | None = None
+    line: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    """The encoded response that it was read from (runs.codec), so that it can be stored again as it is. No part of
+    what it says: `replace` leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +324,8 @@ class Record:
     truncated_left: int | None = None
     mean_logprob: float | None = None
     mean_entropy: float | None = None
+    first_token_seconds: float | None = None
+    seconds: float | None = None
     successes: int | None = None
     trials: int | None = None
     round: int = 0

@@ -65,8 +65,8 @@ class Workspace:
         model = self.config.models[alias]
 
         def local(value: str | None) -> str | None:
-            if value is None:
-                return None
+            if not value:
+                return value
             candidate = self.root / Path(value).expanduser()
             is_path = value.startswith((".", "/", "~")) or candidate.exists()
             return str(candidate) if is_path else value
@@ -74,6 +74,9 @@ class Workspace:
         arguments = dict(model.engine_args)
         if model.engine == "scripted" and "script" in arguments:
             arguments["script"] = local(str(arguments["script"]))
+        inner = arguments.get("engine_args")
+        if model.engine == "ray" and isinstance(inner, dict) and "script" in inner:
+            arguments["engine_args"] = {**inner, "script": local(str(inner["script"]))}
         return ModelSpec(
             alias=alias,
             path=local(model.path) or model.path,
@@ -105,6 +108,9 @@ class Workspace:
 
         if entry.task is not None:
             options: dict[str, Any] = {} if entry.version is None else {"version": entry.version}
+            if entry.bridged is not None:
+                include = None if entry.include is None else self.file(entry.include).resolve()
+                options |= {"name": entry.key, "include": include, "task_type": entry.task_type}
             if self.unsafe_exec and entry.task in CODE_TASKS:
                 options["unsafe_exec"] = True
             return get_task(entry.task, source=DataSource(data_dir=self.data_dir, offline=self.offline), **options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from forgetbench.analysis.answers import answer_change
 from forgetbench.analysis.evidence import evidence
 from forgetbench.analysis.forgetting import flips
 from forgetbench.analysis.groups import Group, groups
@@ -115,6 +116,7 @@ def compare_frames(
         manifest_differences=tuple(_manifest_differences(base.manifest, candidate.manifest)),
         banner=banner,
         scores=pairing.scores,
+        answers=answer_change(pairing, base.manifest, candidate.manifest, seed=seed),
     )
 
 

@@ -243,6 +243,89 @@ class Leak:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long the generated answers of one side are, in its own tokens."""
+
+    median: float
+    mean: float
+    p90: float
+    at_limit: float | None
+    """Share of answers that the token limit ended. None: not known (imported runs)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LengthChange:
+    """Answer lengths of the items that both answered with a text."""
+
+    group: str
+    """Task name, or `all` for all tasks of a view."""
+    kind: str
+    """task, all."""
+    view: View
+    decode_id: str
+    n: int
+    """Paired items; K samples are averaged per item."""
+    base: Lengths
+    candidate: Lengths
+    delta: float
+    """Mean over the items of candidate minus base, in tokens."""
+    interval: Interval | None
+    """None: one cluster alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """The line seconds = first_token + per_token * (tokens - 1) through one side's answers (latency.py)."""
+
+    n: int
+    """Answers that the line was drawn through."""
+    total: int
+    """Answers with a time; of many a seeded sample is fitted."""
+    first_token: float
+    """Seconds to the first new token, waiting included; never below 0."""
+    first_token_interval: Interval
+    per_token: float
+    """Seconds of each further token; never below 0."""
+    per_token_interval: Interval
+    r2: float
+    """Share of the variance of the seconds that the line explains."""
+    spread: float
+    """Median distance of an answer from the line, in seconds."""
+    measured_first_token: float | None
+    """Median of the first-token times that the engine measured itself, where it does."""
+    points: tuple[tuple[int, float], ...]
+    """(tokens, seconds) of at most 120 of the answers, for a drawing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedChange:
+    """Both sides' lines, and their difference where the same engine computed both."""
+
+    base: Speed | None
+    candidate: Speed | None
+    base_reason: str
+    """Why there is no line; empty where there is one."""
+    candidate_reason: str
+    not_comparable: str
+    """Why the two lines must not be held against each other; empty where they may."""
+    first_token: float | None = None
+    """Candidate minus base, in seconds; None as below where they are not comparable."""
+    first_token_interval: Interval | None = None
+    per_token: float | None = None
+    per_token_interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerChange:
+    """What the generated answers cost: their lengths, and the time they took."""
+
+    lengths: tuple[LengthChange, ...]
+    speed: SpeedChange
+    other_tokenizer: bool
+    """The tokenizers differ, so that a token is not the same piece of text on both sides."""
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Two runs paired item by item."""
 
@@ -265,3 +348,8 @@ class Comparison:
     """Items found in the training data; looked for only with --train-data."""
     without_leaks: tuple[Change, ...] = ()
     """The changes again without those items, where there are any."""
+    against: tuple[str, ...] = ()
+    """What the base is to the candidate: base, locked, previous; several where one checkpoint is. Rules against
+    these are decided on it. Empty: not told, and a report guesses from the names."""
+    answers: AnswerChange | None = None
+    """None: not one answer is a generated text."""

@@ -37,6 +37,11 @@ class Checkpoint:
     adapter_folder: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     """config.json, parsed."""
+    sends_messages: bool = False
+    """Whether chat goes out as messages which the server renders under a template of its own."""
+    reusable: bool = True
+    """Whether a finished run may be taken for what the model answers today: not so for an endpoint whose weights
+    nobody named."""
 
     def render_chat(self, messages: Sequence[Message], prefill: str = "") -> str:
         """The conversation under this checkpoint's template, open for the assistant's answer.
@@ -64,10 +69,10 @@ class Checkpoint:
 
     def _load_tokenizer(self) -> Any:
         if self.tokenizer_folder is None:
-            raise UsageError(f"models.{self.alias}", "has no tokenizer", "a scripted model needs none")
+            raise UsageError(f"models.{self.alias}", "has no tokenizer", "set `tokenizer:` to a folder that has one")
         from transformers import AutoTokenizer
 
-        trust = bool(self.spec.engine_args.get("trust_remote_code", False))
+        trust = bool(self.spec.served.engine_args.get("trust_remote_code", False))
         try:
             return AutoTokenizer.from_pretrained(str(self.tokenizer_folder), trust_remote_code=trust)
         except Exception as error:  # transformers and tokenizers raise anything here, bare Exception included

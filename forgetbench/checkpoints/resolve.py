@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,17 @@ from forgetbench.checkpoints.checkpoint import NONE, Checkpoint
 from forgetbench.checkpoints.fingerprint import FingerprintStore, digest_json, sha256_file
 from forgetbench.checkpoints.hub import locate
 from forgetbench.checkpoints.spec import ModelSpec
+from forgetbench.checkpoints.tokenizer import (
+    sha,
+    special_tokens,
+    stop_ids,
+    template_of,
+    tokenizer_config_of,
+    tokenizer_digest,
+)
 from forgetbench.errors import UsageError
 
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _VOLATILE_CONFIG = ("_name_or_path", "transformers_version")
-_VOLATILE_TOKENIZER = (
-    "chat_template",
-    "name_or_path",
-    "transformers_version",
-    "is_local",
-    "local_files_only",
-)
 _VOLATILE_ADAPTER = ("base_model_name_or_path", "inference_mode", "revision", "peft_version")
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -33,8 +33,14 @@ def resolve(model: ModelSpec, cache_dir: Path | None = None) -> Checkpoint:
 
     Raises UsageError, one line, for whatever is missing or broken. `cache_dir` holds remembered digests.
     """
+    if model.engine == "ray":  # its actors resolve the same model: what runs it changes no digest
+        return replace(resolve(model.served, cache_dir), spec=model)
     if model.engine == "scripted":
         return _resolve_scripted(model)
+    if model.engine == "openai":
+        from forgetbench.checkpoints.endpoint import resolve_endpoint
+
+        return resolve_endpoint(model, cache_dir)
     where = f"models.{model.alias}"
     if model.dtype not in _DTYPES:
         raise UsageError(f"{where}.dtype", f"'{model.dtype}' is unknown", f"use one of {', '.join(_DTYPES)}")
@@ -43,30 +49,24 @@ def resolve(model: ModelSpec, cache_dir: Path | None = None) -> Checkpoint:
     config = _model_config(folder, where)
     weights = contents.weight_files(folder)
     tokenizer_folder = locate(model.tokenizer, None, f"{where}.tokenizer") if model.tokenizer else folder
-    tokenizer_files = contents.tokenizer_files(tokenizer_folder)
-    tokenizer_config = _tokenizer_config(tokenizer_folder)
-    template = _template(model, tokenizer_folder, tokenizer_config, where)
+    tokenizer_config = tokenizer_config_of(tokenizer_folder)
+    tokenizer = tokenizer_digest(tokenizer_folder, tokenizer_config, store)
+    template = template_of(model, tokenizer_folder, tokenizer_config, where)
     adapter_folder, adapter = _adapter(model, store, where)
-    tokenizer_digest = digest_json(
-        {
-            "files": {f.name: _sha(store, f) for f in tokenizer_files},
-            "config": {k: v for k, v in tokenizer_config.items() if k not in _VOLATILE_TOKENIZER},
-        }
-    )
-    stop_ids = _stop_ids(folder, config, tokenizer_folder, tokenizer_config, tokenizer_digest, store)
+    ids = stop_ids(folder, config, tokenizer_folder, tokenizer_config, tokenizer, store)
     code = sorted(folder.glob("*.py")) if model.engine_args.get("trust_remote_code") else []
     parts = {
-        "weights": digest_json({f.name: _sha(store, f) for f in weights}),
+        "weights": digest_json({f.name: sha(store, f) for f in weights}),
         "config": digest_json(
             {
                 "config": {k: v for k, v in config.items() if k not in _VOLATILE_CONFIG},
-                "code": {f.name: _sha(store, f) for f in code},
+                "code": {f.name: sha(store, f) for f in code},
             }
         ),
-        "tokenizer": tokenizer_digest,
+        "tokenizer": tokenizer,
         "template": digest_json(template) if template is not None else NONE,
         "adapter": adapter,
-        "stop_ids": digest_json(list(stop_ids)),
+        "stop_ids": digest_json(list(ids)),
     }
     return Checkpoint(
         alias=model.alias,
@@ -75,9 +75,9 @@ def resolve(model: ModelSpec, cache_dir: Path | None = None) -> Checkpoint:
         digest=digest_json(parts),
         parts=parts,
         has_chat_template=template is not None,
-        stop_ids=stop_ids,
+        stop_ids=ids,
         template=template,
-        special_tokens=_special_tokens(tokenizer_folder, tokenizer_config),
+        special_tokens=special_tokens(tokenizer_folder, tokenizer_config),
         tokenizer_folder=tokenizer_folder,
         adapter_folder=adapter_folder,
         config=config,
@@ -118,13 +118,6 @@ def _resolve_scripted(model: ModelSpec) -> Checkpoint:
     )
 
 
-def _sha(store: FingerprintStore, file: Path) -> str:
-    try:
-        return store.sha256(file)
-    except OSError as error:
-        raise UsageError(str(file), f"cannot be read ({error.strerror})", "check its permissions") from None
-
-
 def _model_config(folder: Path, where: str) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
@@ -142,23 +135,6 @@ def _model_config(folder: Path, where: str) -> dict[str, Any]:
     if not config.get("model_type") and not config.get("auto_map"):
         raise UsageError(str(folder / "config.json"), "has no `model_type`", "copy or save the checkpoint again")
     return config
-
-
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
-    file = folder / "tokenizer_config.json"
-    return contents.read_json(file, "save the tokenizer again") if file.is_file() else {}
-
-
-def _template(model: ModelSpec, folder: Path, tokenizer_config: Mapping[str, Any], where: str) -> str | None:
-    if model.chat_template is not None:
-        template: str | None = templates.template_from_spec(model.chat_template)
-        source = f"{where}.chat_template"
-    else:
-        template = templates.find_template(folder, tokenizer_config)
-        source = str(folder)
-    if template is not None:
-        templates.check_template(template, source)
-    return template
 
 
 def _adapter(model: ModelSpec, store: FingerprintStore, where: str) -> tuple[Path | None, str]:
@@ -181,46 +157,7 @@ def _adapter(model: ModelSpec, store: FingerprintStore, where: str) -> tuple[Pat
     digest = digest_json(
         {
             "config": {k: v for k, v in config.items() if k not in _VOLATILE_ADAPTER},
-            "weights": {f.name: _sha(store, f) for f in weights},
+            "weights": {f.name: sha(store, f) for f in weights},
         }
     )
     return folder, digest
-
-
-def _special_tokens(folder: Path, tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
-    """The named special tokens, as templates see them."""
-    merged: dict[str, Any] = {}
-    if (folder / "special_tokens_map.json").is_file():
-        merged.update(contents.read_json(folder / "special_tokens_map.json", "save the tokenizer again"))
-    merged.update({k: v for k, v in tokenizer_config.items() if v is not None})
-    texts = {name: contents.token_text(merged.get(name)) for name in _SPECIAL}
-    return {name: text for name, text in texts.items() if text is not None}
-
-
-def _stop_ids(
-    folder: Path,
-    config: Mapping[str, Any],
-    tokenizer_folder: Path,
-    tokenizer_config: dict[str, Any],
-    tokenizer_digest: str,
-    store: FingerprintStore,
-) -> tuple[int, ...]:
-    generation = folder / "generation_config.json"
-    declared: Any = None
-    if generation.is_file():
-        declared = contents.read_json(generation, "save the checkpoint again").get("eos_token_id")
-    if declared is None:
-        declared = config.get("eos_token_id")
-    if declared is None and isinstance(config.get("text_config"), dict):
-        declared = config["text_config"].get("eos_token_id")
-    ids = {i for i in (declared if isinstance(declared, list) else [declared]) if isinstance(i, int)}
-    eos = _special_tokens(tokenizer_folder, tokenizer_config).get("eos_token")
-    if eos is not None:
-        # A large tokenizer.json takes a while to parse; what it says about one token is remembered.
-        found = store.fact(
-            f"token_id:{tokenizer_digest}:{eos}",
-            lambda: contents.token_id(tokenizer_folder, tokenizer_config, eos),
-        )
-        if isinstance(found, int):
-            ids.add(found)
-    return tuple(sorted(ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -26,3 +26,15 @@ class ModelSpec:
     """float32, bfloat16, float16, or auto (what config.json says)."""
     engine: str = "transformers"
     engine_args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def served(self) -> ModelSpec:
+        """The model as the engine sees that computes: for `engine: ray` that of the engine inside its actors."""
+        if self.engine != "ray":
+            return self
+        inner = self.engine_args.get("engine_args")
+        return replace(
+            self,
+            engine=str(self.engine_args.get("engine") or "transformers"),
+            engine_args=inner if isinstance(inner, Mapping) else {},
+        )

@@ -26,7 +26,13 @@ PolicyOption = Annotated[str | None, typer.Option("--policy", "-p", help="defaul
 DataOption = Annotated[Path | None, typer.Option("--data-dir", help="folder with mmlu/, gsm8k/, ... in original files")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="never look anything up on the network")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="first n items (MMLU: of each subject)")]
-EngineOption = Annotated[str | None, typer.Option("--engine", help="transformers or scripted; default: as configured")]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", help="transformers, vllm, openai, ray or scripted; default: as configured")
+]
+NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="ask also what the response cache can answer")]
+DevicesOption = Annotated[
+    str, typer.Option("--devices", help="GPUs to run checkpoints on side by side: 0,1; auto: all there are")
+]
 UnsafeOption = Annotated[
     bool, typer.Option("--unsafe-exec", help="run generated programs without a sandbox; results say so")
 ]
@@ -69,6 +75,8 @@ def compare(
     limit: LimitOption = None,
     unsafe_exec: UnsafeOption = False,
     engine: EngineOption = None,
+    devices: DevicesOption = "auto",
+    no_cache: NoCacheOption = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="run nothing: show requests, cost, and what could be seen")
     ] = False,
@@ -80,8 +88,10 @@ def compare(
 ) -> None:
     """Run what is missing, compare, judge, and write the report. Ends in 0, 10, 11 or 12."""
     from forgetbench.cli import compare as command
+    from forgetbench.cli.work import How, flags
     from forgetbench.workspace import open_workspace
 
+    typed = (base, *candidates)
     ws = open_workspace(
         config,
         models=[base, *candidates],
@@ -97,11 +107,20 @@ def compare(
     if plan:
         command.plan(ws, base, candidates, as_json=json)
     else:
+        given = flags(
+            config=config,
+            suite=suite,
+            data_dir=data_dir,
+            offline=offline,
+            limit=limit,
+            unsafe_exec=unsafe_exec,
+            engine=engine,
+        )
         command.compare(
             ws,
             base,
             candidates,
-            execute=True,
+            how=How(typed, given, devices, not no_cache),
             report=command.ReportAs(report, embed, lang),
             as_json=json,
             train_data=train_data or (),
@@ -118,10 +137,14 @@ def run(
     limit: LimitOption = None,
     unsafe_exec: UnsafeOption = False,
     engine: EngineOption = None,
+    devices: DevicesOption = "auto",
+    no_cache: NoCacheOption = False,
+    only: Annotated[list[str] | None, typer.Option("--only", hidden=True)] = None,
     json: JsonOption = False,
 ) -> None:
     """Run checkpoints on a suite; what is on disk already is not run again."""
     from forgetbench.cli import run as command
+    from forgetbench.cli.work import How, flags
     from forgetbench.workspace import open_workspace
 
     ws = open_workspace(
@@ -134,7 +157,16 @@ def run(
         engine=engine,
         unsafe_exec=unsafe_exec,
     )
-    command.run(ws, ws.chosen, as_json=json)
+    given = flags(
+        config=config,
+        suite=suite,
+        data_dir=data_dir,
+        offline=offline,
+        limit=limit,
+        unsafe_exec=unsafe_exec,
+        engine=engine,
+    )
+    command.run(ws, How(tuple(models), given, devices, not no_cache), only=only or (), as_json=json)
 
 
 @app.command()
@@ -272,6 +304,44 @@ def validate(
     from forgetbench.cli import validate as command
 
     command.validate(config, suite=suite, policy=policy, data_dir=data_dir, offline=offline, as_json=json)
+
+
+cache_app = typer.Typer(help="What the response cache holds, and how to make it smaller.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("ls")
+def cache_ls(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List who answered what is cached: model, checkpoint, engine."""
+    from forgetbench.cli import cache as command
+
+    command.ls(config, as_json=json)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    config: ConfigOption = None,
+    older_than: Annotated[str | None, typer.Option("--older-than", help="not used for so long: 30d, 4w")] = None,
+    max_size: Annotated[
+        str | None, typer.Option("--max-size", help="the longest unused, until the file is no larger: 5GB")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="an alias, or the start of a checkpoint digest")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="everything; also a file that is damaged")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="remove nothing: say what would go")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove cached answers and give their space back. What goes is asked again when it is next needed."""
+    from forgetbench.cli import cache as command
+
+    command.prune(
+        config,
+        older_than=older_than,
+        max_size=max_size,
+        model=model,
+        everything=everything,
+        dry_run=dry_run,
+        as_json=json,
+    )
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from forgetbench import flow
 from forgetbench.cli.output import console, print_json, say
-from forgetbench.cli.progress import bars
+from forgetbench.cli.work import How, run_points
 from forgetbench.errors import UsageError
 from forgetbench.workspace import Workspace
 
@@ -40,27 +40,27 @@ def compare(
     base: str,
     candidates: Sequence[str],
     *,
-    execute: bool,
+    how: How,
     report: ReportAs,
     as_json: bool,
     train_data: Sequence[Path] = (),
 ) -> None:
     report.check()
-    judged = _judge(ws, base, candidates, execute=execute, train_data=train_data)
+    judged = _judge(ws, base, candidates, how=how, train_data=train_data)
     path = _write_report(ws, judged, report)
     _show(judged, path, as_json)
     sys.exit(judged[-1].verdict.exit_code)
 
 
 def gate(ws: Workspace, base: str, candidates: Sequence[str], *, as_json: bool) -> None:
-    judged = _judge(ws, base, candidates, execute=False)
+    judged = _judge(ws, base, candidates)
     _show(judged, None, as_json)
     sys.exit(judged[-1].verdict.exit_code)
 
 
 def report(ws: Workspace, base: str, candidates: Sequence[str], *, report: ReportAs, as_json: bool) -> None:
     report.check()
-    path = _write_report(ws, _judge(ws, base, candidates, execute=False), report)
+    path = _write_report(ws, _judge(ws, base, candidates), report)
     if as_json:
         print_json({"report": str(path)})
     else:
@@ -68,24 +68,26 @@ def report(ws: Workspace, base: str, candidates: Sequence[str], *, report: Repor
 
 
 def _judge(
-    ws: Workspace, base: str, candidates: Sequence[str], *, execute: bool, train_data: Sequence[Path] = ()
+    ws: Workspace,
+    base: str,
+    candidates: Sequence[str],
+    *,
+    how: How | None = None,
+    train_data: Sequence[Path] = (),
 ) -> list[flow.Judgement]:
+    """With `how`, what is missing is run first; without it nothing is asked."""
     if base in candidates and len(candidates) > 1:
         raise UsageError(f"candidate '{base}'", "is the base itself", "compare it alone, or leave it out")
     loaded = ws.tasks()
     aliases = flow.aliases(ws, base, candidates)
-    points = {alias: flow.checkpoint(ws, alias) for alias in aliases}
+    points = {alias: flow.checkpoint(ws, alias, to_run=how is not None) for alias in aliases}
     policies = flow.policies(ws, loaded, points, base, candidates)
     texts = _training_texts(train_data)
-    runs = {}
-    for alias in aliases:
-        if execute:
-            with bars(alias) as progress:
-                runs[alias] = flow.run(ws, alias, loaded, progress, say)
-        else:
-            runs[alias] = flow.run(ws, alias, loaded, say=say, generate=False)
-    if execute:
+    if how is not None:
+        runs = run_points(ws, list(points.values()), loaded, how)
         say("comparing")
+    else:
+        runs = {alias: flow.run(ws, alias, loaded, say=say, generate=False) for alias in aliases}
     judged = flow.judge(ws, loaded, runs, policies, base, candidates)
     if train_data:
         from forgetbench.findings import with_training_data
@@ -136,11 +138,13 @@ def _show(judged: Sequence[flow.Judgement], path: Path | None, as_json: bool) ->
 
 def _as_json(judged: Sequence[flow.Judgement], path: Path | None) -> dict[str, Any]:
     from forgetbench.gate.serialise import verdict_to_dict
+    from forgetbench.report.speed import answers_to_dict
 
     return {
         "exit_code": int(judged[-1].verdict.exit_code),
         "report": str(path) if path is not None else None,
         "verdicts": [verdict_to_dict(j.verdict) for j in judged],
+        "answers": answers_to_dict([c for j in judged for c in j.comparisons]),
     }
 
 

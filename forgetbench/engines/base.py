@@ -20,6 +20,21 @@ class Capabilities:
     adapters: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an engine has really done since it was made."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    """Of all requests, every continuation or sample of a request counted with one prompt."""
+    computed_tokens: int = 0
+    """Prompt (and continuation) tokens that went through the model, padding left out."""
+    new_tokens: int = 0
+    """Generated ones."""
+    busy_seconds: float = 0.0
+    """Time inside the model (on a GPU: until its work was done)."""
+
+
 class Engine(Protocol):
     """Serves requests. It never sees tasks, items or scores."""
 
@@ -30,6 +45,9 @@ class Engine(Protocol):
     def identity(self) -> dict[str, str]:
         """Everything about the engine that can change a response: name, version, dtype, attention, ..."""
         ...
+
+    @property
+    def usage(self) -> Usage: ...
 
     def run(self, requests: Sequence[Request]) -> Iterator[Response]:
         """Yield one response for each request, in any order, as they finish.

@@ -30,6 +30,8 @@ class Batch:
         """[rows, columns of the cache], 0 at padding; None where there is none."""
         self._lengths = torch.tensor([len(p) for p in prompts], device=self.model.device)
         """Tokens of each row that are in the cache: the next token's position."""
+        self.computed = [0] * len(prompts)
+        """Prompt tokens that went through the model for each row (equal prompts and a shared beginning: the first)."""
 
     def prefill(self) -> torch.Tensor:
         """Logits [rows, vocab] of each row's first new token. Equal prompts are computed once."""
@@ -50,8 +52,14 @@ class Batch:
         first: list[torch.Tensor] = [torch.empty(0)] * len(self._prompts)
         for group in group_rows(merge_rows(rows), self._budget):
             wanted = [(i, t.start) for i, row in enumerate(group.rows) for t in row.targets]
+            before = self._prefiller.meter.computed_tokens
             logits, cache = self._prefiller.forward([r.ids for r in group.rows], group.shared, wanted, keep_cache=True)
             owners = [(i, t.owner) for i, row in enumerate(group.rows) for t in row.targets]
+            tails = [len(r.ids) - group.shared for r in group.rows]
+            for row, tail in zip(group.rows, tails, strict=True):
+                self.computed[places[row.targets[0].owner][0]] += tail
+            first_place = places[group.rows[0].targets[0].owner][0]
+            self.computed[first_place] += self._prefiller.meter.computed_tokens - before - sum(tails)
             for number, (i, prompt) in enumerate(owners):
                 for place in places[prompt]:
                     first[place] = logits[number]
@@ -75,6 +83,8 @@ class Batch:
         ids = torch.zeros(len(self._prompts), longest, dtype=torch.long)
         for i, prompt in enumerate(self._prompts):
             ids[i, longest - len(prompt) :] = torch.tensor(prompt)
+        self.computed = [len(prompt) for prompt in self._prompts]
+        self._prefiller.meter.computed_tokens += sum(self.computed)
         columns = torch.arange(longest, device=device)[None]
         rows = torch.arange(len(self._prompts), device=device)
         return self.model.logits(

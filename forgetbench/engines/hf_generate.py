@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from forgetbench.engines.common import is_out_of_memory
 from forgetbench.engines.encode import Encoder, token_hash
 from forgetbench.engines.hf_batch import Batch
-from forgetbench.engines.hf_model import HFModel, is_out_of_memory, release_memory
+from forgetbench.engines.hf_model import HFModel, release_memory
 from forgetbench.engines.hf_prefill import Prefiller
 from forgetbench.engines.prefix import Budget
 from forgetbench.engines.sampling import Chosen, UniformStream, choose
@@ -36,6 +37,9 @@ class _Pending:
     prompt_hash: str
     truncated: int
     done: dict[int, Generation] = field(default_factory=dict)
+    computed: int = 0
+    begin: float | None = None
+    first_token_seconds: float | None = None
     seconds: float = 0.0
     error: str | None = None
     sent: bool = False
@@ -57,6 +61,8 @@ class _Pending:
             prompt_tokens=len(self.prompt),
             prompt_token_hash=self.prompt_hash,
             truncated_left=self.truncated,
+            computed_tokens=self.computed,
+            first_token_seconds=self.first_token_seconds,
             seconds=self.seconds,
         )
 
@@ -101,6 +107,7 @@ class Generator:
     ) -> None:
         self.model, self.encoder, self.prefiller, self.budget = model, encoder, prefiller, budget
         self.stop_ids = frozenset(stop_ids)
+        self.meter = prefiller.meter
         self._matchers: dict[tuple[str, ...], StopMatcher] = {}
 
     def run(self, requests: Sequence[Request]) -> Iterator[Response]:
@@ -108,7 +115,7 @@ class Generator:
         rows: list[_Row] = []
         for item in self._prepare(requests):
             if item.is_complete():
-                yield item.response()
+                yield self._answer(item)
                 continue
             matcher = self._matchers.setdefault(item.body.stop, StopMatcher(self.encoder.tokenizer, item.body.stop))
             rows += [_Row(item, sample, matcher) for sample in range(item.samples)]
@@ -119,8 +126,12 @@ class Generator:
             end = start + self._fitting(rows[start:])
             batch = [r for r in rows[start:end] if r.owner.error is None]
             for item in self._run_batch(batch) if batch else ():
-                yield item.response()
+                yield self._answer(item)
             start = end
+
+    def _answer(self, item: _Pending) -> Response:
+        self.meter.answered(len(item.prompt))
+        return item.response()
 
     def _prepare(self, requests: Sequence[Request]) -> list[_Pending]:
         prompts = self.encoder.prompts([r.prompt for r in requests])
@@ -182,19 +193,22 @@ class Generator:
     def _loop(self, rows: Sequence[_Row]) -> Iterator[_Pending]:
         """Yield each request when its last sample finishes."""
         begin = time.perf_counter()
+        for row in rows:
+            row.owner.begin = begin if row.owner.begin is None else row.owner.begin
         batch = Batch(self.prefiller, self.budget, [r.owner.prompt for r in rows])
         rows = list(rows)
         alive = [True] * len(rows)
-        with torch.inference_mode():
+        with torch.inference_mode(), self.meter.busy():
             logits = batch.prefill()
+            chosen = _choose(rows, logits)
+        self._began(rows, batch.computed)
         while True:
-            with torch.inference_mode():
-                chosen = _choose(rows, logits)
+            self.meter.new_tokens += sum(alive)
             for place, row in enumerate(rows):
                 if alive[place] and self._advance(row, place, chosen):
                     alive[place] = False
                     owner = row.owner
-                    owner.seconds = time.perf_counter() - begin
+                    owner.seconds = time.perf_counter() - (owner.begin or begin)
                     if owner.is_complete() and not owner.sent:
                         owner.sent = True
                         yield owner
@@ -206,8 +220,17 @@ class Generator:
                 with torch.inference_mode():
                     batch.keep(kept)
                 rows, tokens, alive = [rows[i] for i in kept], [tokens[i] for i in kept], [True] * len(kept)
-            with torch.inference_mode():
-                logits = batch.step(tokens)
+            with torch.inference_mode(), self.meter.busy():
+                chosen = _choose(rows, batch.step(tokens))
+
+    def _began(self, rows: Sequence[_Row], computed: Sequence[int]) -> None:
+        """Note the first tokens of a batch, and what its prompts cost."""
+        now = time.perf_counter()
+        for row, tokens in zip(rows, computed, strict=True):
+            owner = row.owner
+            owner.computed += tokens
+            if owner.first_token_seconds is None and owner.begin is not None:
+                owner.first_token_seconds = now - owner.begin
 
     def _advance(self, row: _Row, place: int, chosen: Chosen) -> bool:
         """Append the chosen token; True when the row has ended."""

@@ -63,12 +63,14 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """An empty layer for `rows` rows of about `length` columns, shaped otherwise like keys and values."""
         layer = cls()
         layer.lazy_initialization(keys, values)
-        layer._rooms = [s.new_zeros(rows, s.shape[1], length + _GROWTH, s.shape[3]) for s in (keys, values)]
+        layer._rooms = [s.new_empty(rows, s.shape[1], length + _GROWTH, s.shape[3]) for s in (keys, values)]
         return layer
 
     def put(self, row: int, start: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Write one row's keys and values [heads, columns, size] from a column on."""
+        """Write one row's keys and values [heads, columns, size] from a column on; before it is padding."""
         for room, states in zip(self._rooms, (keys, values), strict=True):
+            # A mask hides it, but what memory held before may be NaN, and NaN times zero is NaN.
+            room[row, :, :start] = 0
             room[row, :, start : start + states.shape[1]] = states
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
@@ -203,14 +205,6 @@ def has_plain_attention(model: Any) -> bool:
         return False
     text_config = inner.config.get_text_config()
     return set(getattr(text_config, "layer_types", None) or ["full_attention"]) <= _PLAIN_ATTENTION
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA and CPU allocators say it differently; both mean that a smaller batch may do."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-    )
 
 
 def release_memory() -> None:

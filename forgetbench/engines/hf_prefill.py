@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from forgetbench.engines.hf_meter import Meter
 from forgetbench.engines.hf_model import HFModel
 from forgetbench.engines.prefix import common_prefix
 
@@ -14,8 +15,8 @@ from forgetbench.engines.prefix import common_prefix
 class Prefiller:
     """Holds the keys and values of one prefix, cut back and extended as batches go by."""
 
-    def __init__(self, model: HFModel) -> None:
-        self.model = model
+    def __init__(self, model: HFModel, meter: Meter) -> None:
+        self.model, self.meter = model, meter
         self._held: tuple[int, ...] = ()
         self._kv: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -39,6 +40,7 @@ class Prefiller:
         """
         device = self.model.device
         self._hold(rows[0][:shared])
+        self.meter.computed_tokens += sum(len(r) - shared for r in rows)
         width = max(len(r) for r in rows) - shared
         ids = torch.zeros(len(rows), width, dtype=torch.long)
         for i, row in enumerate(rows):
@@ -86,5 +88,6 @@ class Prefiller:
             past_key_values=cache,
             use_cache=True,
         )
+        self.meter.computed_tokens += len(prefix) - common
         self._held = prefix
         self._kv = [(layer.keys, layer.values) for layer in cache.layers]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from forgetbench.engines.common import is_out_of_memory
 from forgetbench.engines.encode import Encoder, token_hash
-from forgetbench.engines.hf_model import HFModel, is_out_of_memory, release_memory
+from forgetbench.engines.hf_model import HFModel, release_memory
 from forgetbench.engines.hf_prefill import Prefiller
 from forgetbench.engines.prefix import Budget, Group, Row, Target, group_rows, merge_rows
 from forgetbench.types import ContinuationScore, Request, Response, Score
@@ -29,6 +30,8 @@ class _Pending:
     prompt_hash: str = ""
     truncated: int = 0
     missing: int = 0
+    computed: int = 0
+    begin: float | None = None
     seconds: float = 0.0
     error: str | None = None
 
@@ -41,6 +44,7 @@ class _Pending:
             prompt_tokens=self.prompt_tokens,
             prompt_token_hash=self.prompt_hash,
             truncated_left=self.truncated,
+            computed_tokens=self.computed,
             seconds=self.seconds,
         )
 
@@ -50,22 +54,28 @@ class Scorer:
 
     def __init__(self, model: HFModel, encoder: Encoder, prefiller: Prefiller, budget: Budget) -> None:
         self.model, self.encoder, self.prefiller, self.budget = model, encoder, prefiller, budget
+        self.meter = prefiller.meter
 
     def run(self, requests: Sequence[Request]) -> Iterator[Response]:
         """One response per request, as soon as all its continuations are scored."""
         pending, rows = self._prepare(requests)
         for item in pending:
             if item.missing == 0 or item.error is not None:
+                self.meter.answered(item.prompt_tokens)
                 yield item.response()
         for group in group_rows(merge_rows(rows), self.budget):
+            owners: list[_Pending] = [t.owner[0] for row in group.rows for t in row.targets]
             begin = time.perf_counter()
-            self._run_group(group)
-            owners = [t.owner[0] for row in group.rows for t in row.targets]
-            seconds = (time.perf_counter() - begin) / max(len(owners), 1)
             for item in owners:
-                item.seconds += seconds
+                item.begin = begin if item.begin is None else item.begin
+            with self.meter.busy():
+                self._run_group(group)
+            end = time.perf_counter()
+            for item in owners:
                 item.missing -= 1
                 if item.missing == 0:
+                    item.seconds = end - (begin if item.begin is None else item.begin)
+                    self.meter.answered(item.prompt_tokens)
                     yield item.response()
 
     def _prepare(self, requests: Sequence[Request]) -> tuple[list[_Pending], dict[tuple[int, ...], Row]]:
@@ -126,7 +136,13 @@ class Scorer:
             for target in row.targets:
                 for offset in range(len(target.tokens)):
                     wanted.setdefault((i, target.start + offset), len(wanted))
+        before = self.meter.computed_tokens
         logits, _ = self.prefiller.forward([r.ids for r in group.rows], group.shared, list(wanted))
+        for row in group.rows:
+            row.targets[0].owner[0].computed += len(row.ids) - group.shared
+        # A shared prefix is the first request's, which would have needed it in any case.
+        tails = sum(len(row.ids) - group.shared for row in group.rows)
+        group.rows[0].targets[0].owner[0].computed += self.meter.computed_tokens - before - tails
         self._collect(group.rows, wanted, logits)
 
     def _collect(self, rows: Sequence[Row], wanted: dict[tuple[int, int], int], logits: torch.Tensor) -> None:

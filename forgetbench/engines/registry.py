@@ -9,7 +9,7 @@ from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.engines.base import Engine
 from forgetbench.errors import UsageError
 
-ENGINE_NAMES = ("transformers", "scripted")
+ENGINE_NAMES = ("transformers", "vllm", "openai", "ray", "scripted")
 
 
 def make_engine(checkpoint: Checkpoint, **engine_args: Any) -> Engine:
@@ -34,6 +34,22 @@ def make_engine(checkpoint: Checkpoint, **engine_args: Any) -> Engine:
                 "install forgetbench[train]",
             )
         return TransformersEngine(checkpoint, **args)
+    if spec.engine == "vllm":
+        from forgetbench.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(checkpoint, **args)
+    if spec.engine == "openai":
+        from forgetbench.engines.openai_engine import OpenAIEngine
+
+        return OpenAIEngine(checkpoint, **args)
+    if spec.engine == "ray":
+        from forgetbench.engines.ray_engine import RayEngine
+
+        if importlib.util.find_spec("ray") is None:
+            raise UsageError(
+                f"models.{spec.alias}.engine", "needs ray, which is not installed", "install forgetbench[ray]"
+            )
+        return RayEngine(checkpoint, **args)
     raise UsageError(
         f"models.{spec.alias}.engine", f"'{spec.engine}' is unknown", f"use one of {', '.join(ENGINE_NAMES)}"
     )

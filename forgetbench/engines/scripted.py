@@ -31,7 +31,7 @@ from types import ModuleType
 from typing import Any
 
 from forgetbench.checkpoints.checkpoint import Checkpoint
-from forgetbench.engines.base import Capabilities
+from forgetbench.engines.base import Capabilities, Usage
 from forgetbench.engines.encode import token_hash
 from forgetbench.engines.stops import cut_at_stop
 from forgetbench.errors import UsageError
@@ -48,6 +48,7 @@ class ScriptedEngine:
 
     def __init__(self, answer: Answer, *, delay: float = 0.0, digest: str = "function") -> None:
         self._answer, self._delay, self._digest = answer, delay, digest
+        self._usage = Usage()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -57,11 +58,27 @@ class ScriptedEngine:
     def identity(self) -> dict[str, str]:
         return {"name": "scripted", "version": "1", "script": self._digest}
 
+    @property
+    def usage(self) -> Usage:
+        return self._usage
+
     def run(self, requests: Sequence[Request]) -> Iterator[Response]:
         for request in requests:
             if self._delay:
                 time.sleep(self._delay)
-            yield self._respond(request)
+            response = self._respond(request)
+            self._count(response)
+            yield response
+
+    def _count(self, response: Response) -> None:
+        """A script reads every prompt whole; it has no model to be busy."""
+        old, produced = self._usage, sum(len(g.token_ids) for g in response.generations)
+        self._usage = Usage(
+            requests=old.requests + 1,
+            prompt_tokens=old.prompt_tokens + response.prompt_tokens,
+            computed_tokens=old.computed_tokens + response.prompt_tokens,
+            new_tokens=old.new_tokens + produced,
+        )
 
     def _respond(self, request: Request) -> Response:
         try:

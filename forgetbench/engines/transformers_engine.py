@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.checkpoints.files import one_line
-from forgetbench.engines.base import Capabilities
+from forgetbench.engines.base import Capabilities, Usage
+from forgetbench.engines.common import as_text, dtype_of
+from forgetbench.engines.hf_meter import Meter
 from forgetbench.errors import EngineError, ForgetbenchError, UsageError
-from forgetbench.types import Generate, Prompt, Request, Response, Score
+from forgetbench.types import Generate, Request, Response, Score
 
 if TYPE_CHECKING:
     from forgetbench.engines.hf_generate import Generator
@@ -48,7 +50,8 @@ class TransformersEngine:
         self.args = _checked(checkpoint.alias, engine_args)
         self.device = _device(str(self.args.get("device") or "auto"))
         self.attention = str(self.args.get("attn_implementation") or "sdpa")
-        self.dtype = _dtype(str(self.args.get("dtype") or checkpoint.spec.dtype), checkpoint.config)
+        self.dtype = dtype_of(str(self.args.get("dtype") or checkpoint.spec.dtype), checkpoint.config)
+        self._meter = Meter()
         self._parts: tuple[Scorer, Generator] | None = None
 
     @property
@@ -74,13 +77,17 @@ class TransformersEngine:
                 identity[name] = str(self.args[name])
         return identity
 
+    @property
+    def usage(self) -> Usage:
+        return self._meter.usage()
+
     def run(self, requests: Sequence[Request]) -> Iterator[Response]:
         """Scores before generations within each chunk; responses in the order in which they finish."""
         if not requests:
             return
         scorer, generator = self._load()
         for start in range(0, len(requests), _CHUNK):
-            chunk = [self._as_text(r) for r in requests[start : start + _CHUNK]]
+            chunk = [as_text(r, self.checkpoint) for r in requests[start : start + _CHUNK]]
             try:
                 yield from scorer.run([r for r in chunk if isinstance(r.body, Score)])
                 yield from generator.run([r for r in chunk if isinstance(r.body, Generate)])
@@ -90,16 +97,6 @@ class TransformersEngine:
                 raise EngineError(
                     f"models.{self.checkpoint.alias}: the transformers engine failed ({one_line(error)})"
                 ) from error
-
-    def _as_text(self, request: Request) -> Request:
-        """A prompt of messages becomes text under the checkpoint's own template."""
-        messages = request.prompt.messages
-        if messages is None:
-            return request
-        prefill = messages[-1].content if messages[-1].role == "assistant" else ""
-        text = self.checkpoint.render_chat(messages[:-1] if prefill else messages, prefill)
-        prompt = Prompt(text=text, add_special_tokens=False)
-        return Request(request.request_id, request.checkpoint, prompt, request.body)
 
     def _load(self) -> tuple[Scorer, Generator]:
         if self._parts is not None:
@@ -124,7 +121,7 @@ class TransformersEngine:
             forward_cost=128,
             share=bool(self.args.get("share_prefix", True)) and model.shares_prefix,
         )
-        prefiller = Prefiller(model)
+        prefiller = Prefiller(model, self._meter)
         scorer = Scorer(model, encoder, prefiller, budget)
         generator = Generator(model, encoder, prefiller, self.checkpoint.stop_ids, budget)
         self._parts = (scorer, generator)
@@ -169,15 +166,3 @@ def _device(wanted: str) -> str:
     visible = hidden is None or hidden.strip() not in ("", "-1")
     has_driver = any(Path(p).exists() for p in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg"))
     return "cuda" if has_driver and visible and "+cpu" not in version else "cpu"
-
-
-def _dtype(wanted: str, config: Mapping[str, Any]) -> str:
-    """The dtype's name; `auto` is what config.json says (float32 where it says nothing)."""
-    if wanted != "auto":
-        return wanted
-    text_config = config.get("text_config")
-    for source in (config, text_config if isinstance(text_config, dict) else {}):
-        for key in ("dtype", "torch_dtype"):
-            if isinstance(source.get(key), str):
-                return str(source[key]).removeprefix("torch.")
-    return "float32"

@@ -41,7 +41,7 @@ def bind(task: Task, style: Style, checkpoint: Checkpoint, max_tokens: int | Non
 def _check_room(name: str, checkpoint: Checkpoint, max_tokens: int | None) -> None:
     if max_tokens is not None:
         return
-    given = checkpoint.spec.engine_args.get("max_length")
+    given = checkpoint.spec.served.engine_args.get("max_length")
     config: Any = checkpoint.config.get("text_config") or checkpoint.config
     limits = [given, *(config.get(k) for k in ("n_positions", "max_position_embeddings", "n_ctx"))]
     context = next((int(v) for v in limits if isinstance(v, int) and not isinstance(v, bool)), None)

@@ -1,9 +1,10 @@
 """What a plan would cost, told before anything runs and without loading torch: requests, tokens, time,
 memory.
 
-Counts of requests are exact. Prompt tokens are characters divided by a ratio that a sample of the prompts
-gives under the checkpoint's own tokenizer.json (4 characters a token where there is none). Time and memory
-are orders of magnitude, good enough to tell minutes from hours.
+Counts of requests are exact. Tokens are counted under the checkpoint's own tokenizer.json where that takes a second
+or two; for larger plans they are characters divided by a ratio that a sample of the prompts gives (4 characters a
+token where there is no tokenizer.json). Time and memory are orders of magnitude, good enough to tell minutes from
+hours.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from forgetbench.checkpoints import files
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.engines.prefix import common_prefix
 from forgetbench.errors import UsageError
+from forgetbench.planning.render import prompt_text
+from forgetbench.planning.tokens import count_tokens
 from forgetbench.types import Generate, Plan, Request, Score
 
 _SAMPLE = 64
+COUNTED = 2_000_000
+"""Characters of prompts and continuations up to which tokens are counted (about a second on one core)."""
 _DEFAULT_RATIO = 4.0
 _EFFICIENCY = 0.3
 """Share of a plain matrix product's speed that a forward pass reaches (attention, norms, Python between
@@ -42,7 +47,9 @@ class Estimate:
     """Texts to generate (n samples of a request count n)."""
     prompt_tokens: int
     computed_prompt_tokens: int
-    """Prompt tokens left after neighbours in the plan share their common beginnings."""
+    """Tokens of the trie of prompts and continuations: what is left where an engine reads common beginnings once."""
+    tokens_counted: bool
+    """Whether both were counted (to the token where prompt and continuation meet) and not estimated."""
     max_new_tokens: int
     """Upper bound: every sample runs to its limit."""
     seconds: float | None
@@ -51,15 +58,24 @@ class Estimate:
     """Weights plus keys and values of one batch."""
 
 
-def estimate(plan: Plan, checkpoint: Checkpoint) -> Estimate:
-    """What running this plan would take."""
+def estimate(plan: Plan, checkpoint: Checkpoint, *, count_up_to: int = COUNTED) -> Estimate:
+    """What running this plan would take; tokens of plans beyond `count_up_to` characters are estimated."""
     scores = [r for r in plan.requests if isinstance(r.body, Score)]
     generates = [r for r in plan.requests if isinstance(r.body, Generate)]
-    ratio = _characters_per_token(plan.requests, checkpoint)
-    characters = [len(r.prompt.text or "") for r in plan.requests]
-    shared = _shared_characters(scores)
-    prompt_tokens = round(sum(characters) / ratio)
-    computed = round((sum(characters) - shared) / ratio)
+    tokenizer = _tokenizer(checkpoint) if plan.requests else None
+    ratio = _characters_per_token(plan.requests, tokenizer)
+    texts = [prompt_text(r.prompt) for r in plan.requests]
+    characters = [len(text) for text in texts]
+    continued = [len(c) for r in scores if isinstance(r.body, Score) for c in r.body.continuations]
+    counted = tokenizer is not None and sum(characters) + sum(continued) <= count_up_to
+    if tokenizer is not None and counted:
+        prompt_tokens, computed = _count(plan.requests, texts, tokenizer)
+    else:
+        prompt_tokens = round(sum(characters) / ratio)
+        shared = sum(common_prefix(a, b) for a, b in pairwise(texts))  # the plan's order: depth-first over texts
+        # The last token of a continuation is only predicted, never read.
+        read = sum(max(0.0, length - ratio) for length in continued)
+        computed = round((sum(characters) - shared + read) / ratio)
     samples = [
         (r, 1 if r.body.temperature == 0 else len(r.body.seeds)) for r in generates if isinstance(r.body, Generate)
     ]
@@ -75,34 +91,54 @@ def estimate(plan: Plan, checkpoint: Checkpoint) -> Estimate:
         samples=sum(n for _, n in samples),
         prompt_tokens=prompt_tokens,
         computed_prompt_tokens=computed,
+        tokens_counted=counted,
         max_new_tokens=new_tokens,
         seconds=seconds,
         memory_bytes=memory,
     )
 
 
-def _shared_characters(requests: Sequence[Request]) -> int:
-    """Characters that a scored prompt has in common with the one before it in the plan."""
-    texts = [r.prompt.text or "" for r in requests]
-    return sum(common_prefix(a, b) for a, b in pairwise(texts))
+def _count(requests: Sequence[Request], texts: Sequence[str], tokenizer: Any) -> tuple[int, int]:
+    """Tokens of the prompts, and of the trie of what is read. Continuations are tokenised alone, which may differ
+    from the real thing by a token at the seam."""
+    encoded: list[list[int]] = [[] for _ in requests]
+    for flag in (True, False):
+        places = [i for i, r in enumerate(requests) if r.prompt.add_special_tokens is flag]
+        batch = tokenizer.encode_batch_fast([texts[i] for i in places], add_special_tokens=flag)
+        for place, encoding in zip(places, batch, strict=True):
+            encoded[place] = encoding.ids
+    continuations = sorted({c for r in requests if isinstance(r.body, Score) for c in r.body.continuations})
+    batch = tokenizer.encode_batch_fast(continuations, add_special_tokens=False)
+    tails = {c: encoding.ids[:-1] for c, encoding in zip(continuations, batch, strict=True)}
+    sequences: list[list[int]] = []
+    for request, ids in zip(requests, encoded, strict=True):
+        read = request.body.continuations if isinstance(request.body, Score) else ()
+        sequences += [ids + tails[c] for c in read] or [ids]
+    prompt_tokens = sum(len(ids) for ids in encoded)
+    return prompt_tokens, count_tokens(len(requests), prompt_tokens, sequences).trie_tokens
 
 
-def _characters_per_token(requests: Sequence[Request], checkpoint: Checkpoint) -> float:
+def _tokenizer(checkpoint: Checkpoint) -> Any:
+    """The checkpoint's tokenizer.json, read without transformers; None where there is none."""
     folder = checkpoint.tokenizer_folder
-    if folder is None or not (folder / "tokenizer.json").is_file() or not requests:
-        return _DEFAULT_RATIO
+    if folder is None or not (folder / "tokenizer.json").is_file():
+        return None
     from tokenizers import Tokenizer
 
-    step = max(1, len(requests) // _SAMPLE)
-    texts = [r.prompt.text or "" for r in requests[::step]]
     try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises bare Exception
         raise UsageError(
             str(folder / "tokenizer.json"),
             f"cannot be read as a tokenizer ({error})",
             "save the tokenizer again",
         ) from None
+
+
+def _characters_per_token(requests: Sequence[Request], tokenizer: Any) -> float:
+    if tokenizer is None:
+        return _DEFAULT_RATIO
+    texts = [prompt_text(r.prompt) for r in requests[:: max(1, len(requests) // _SAMPLE)]]
     tokens = sum(len(e.ids) for e in tokenizer.encode_batch(texts, add_special_tokens=False))
     return max(sum(len(t) for t in texts) / tokens, 0.1) if tokens else _DEFAULT_RATIO
 

@@ -25,6 +25,7 @@ from forgetbench.report.figures import (
 )
 from forgetbench.report.numbers import GAINED, LOST, direction
 from forgetbench.report.reasons import note, reason_sentence, rule_notice, rule_reason
+from forgetbench.report.speed import speed_and_length
 from forgetbench.report.text import clean, cut
 from forgetbench.report.words import Words
 from forgetbench.types import GREEDY, View
@@ -162,9 +163,11 @@ def _by_change(change: Change) -> tuple[float, str]:
 
 
 def rules_about(verdict: Verdict | None, comparison: Comparison, root: str, before: str | None) -> list[Rule]:
-    """The rules that this comparison feeds, as far as `against` tells."""
+    """The rules that this comparison feeds; where it does not tell itself, as far as the names let guess."""
     if verdict is None:
         return []
+    if comparison.against:
+        return [r for r in verdict.policy.rules if r.against in comparison.against]
     base = comparison.base.alias
 
     def feeds(rule: Rule) -> bool:
@@ -242,6 +245,7 @@ def _comparison(found: Comparison, ident: str, rules: Sequence[Rule], verdict: V
             found, [(c, _name_of(c, found.changes)) for c in ordered_types(found.changes) if c.view == "ability"]
         ),
         "leaks": leak_table(found, [*ordered_types(found.changes), *(c for c in found.changes if c.kind == "task")]),
+        "speed": speed_and_length(found, words),
         "decodings": sorted({c.decode_id for c in found.changes}),
         "differences": [list(d) for d in found.manifest_differences],
         "sides": [

@@ -23,7 +23,7 @@ from forgetbench import __version__, resources
 from forgetbench.analysis.types import Comparison
 from forgetbench.errors import UsageError
 from forgetbench.gate.types import Verdict
-from forgetbench.report import lines, numbers, svg
+from forgetbench.report import lines, numbers, scatter, svg
 from forgetbench.report.context import Context, build_context, comparison_ids
 from forgetbench.report.embed import Embed, Embedded, pack
 from forgetbench.report.figures import STEPS
@@ -120,6 +120,8 @@ def render_context(context: Context, embedded: Embedded, words: Words) -> str:
         bars=lines.bars,
         ring=lines.ring,
         diamond=lines.diamond,
+        scatter=scatter.scatter,
+        side_mark=scatter.side_mark,
         heat_legend=_heat_legend(),
     )
     return environment.get_template("report.html.j2").render(

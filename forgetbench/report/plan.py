@@ -55,7 +55,11 @@ def print_plan(console: Console, costs: Sequence[tuple[str, Estimate]], power: P
             "?" if c.memory_bytes is None else f"{c.memory_bytes / 2**30:.2f} GiB",
         )
     console.print(cost_table)
-    console.print("Counts of requests are exact; the rest are estimates. What is on disk already is not run again.")
+    counted = " and of prompt tokens" if all(c.tokens_counted for _, c in costs) else ""
+    console.print(
+        f"Counts of requests{counted} are exact; the rest are estimates. Computed: prompt tokens where common "
+        "beginnings are read once. What is on disk already is not run again."
+    )
     console.print()
     power_table = _table("rule", "items", "margin", "detectable", "P(pass)", "P(inconcl.)", "P(fail)")
     for row in power.rules:

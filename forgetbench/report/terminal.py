@@ -8,10 +8,10 @@ escape sequence of a model's reaches the terminal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -31,6 +31,7 @@ from forgetbench.report.context import (
 )
 from forgetbench.report.figures import leak_table
 from forgetbench.report.reasons import reason_sentence
+from forgetbench.report.speed import length_line, speed_line
 from forgetbench.report.text import visible
 
 _STATE = {"PASS": ("✓", "green"), "FAIL": ("✕", "red"), "INCONCLUSIVE": ("?", "yellow")}
@@ -63,6 +64,17 @@ def print_verdict(console: Console, comparisons: Sequence[Comparison], verdicts:
             writer.verdict(verdict, own_notes(verdict, mine))
 
 
+_NAME = 16
+"""Columns that the names of a table get at least; figures are never cut."""
+
+
+class _Column(NamedTuple):
+    name: str
+    keep: int = 99
+    """Where the width is short, columns go in ascending order of this."""
+    justify: JustifyMethod = "right"
+
+
 class _Writer:
     """Knows the console: its width, whether it is a terminal, whether it can print more than ASCII."""
 
@@ -81,10 +93,34 @@ class _Writer:
     def out(self, thing: RenderableType) -> None:
         self.console.print(thing, highlight=False, soft_wrap=False)
 
+    def line(self, content: str) -> None:
+        """A quiet line, if there is anything to say."""
+        if content:
+            self.out(self.text(content, "dim"))
+
     def table(self) -> Table:
-        # pad_edge off and one blank between columns: 80 columns are few.
+        # One blank between columns, since 80 are few: the box brings its own, and without a box padding does.
         style = None if self.plain else box.SIMPLE_HEAD
-        return Table(box=style, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
+        padding = (0, 1, 0, 0) if self.plain else (0, 0, 0, 0)
+        return Table(box=style, pad_edge=False, padding=padding, header_style="dim", show_edge=False)
+
+    def named_table(self, columns: Sequence[_Column], rows: Sequence[Sequence[Text]]) -> Table:
+        """Names in the first column, which fold; figures in the others, of which as many are shown as fit."""
+        widths = [max([len(c.name), *(row[i].cell_len for row in rows)]) for i, c in enumerate(columns)]
+        room = self.console.width - _NAME
+        shown = list(range(1, len(columns)))
+        for i in sorted(shown, key=lambda i: columns[i].keep):
+            if sum(widths[k] + 1 for k in shown) > room and len(shown) > 1:
+                shown.remove(i)
+        table = self.table()
+        # Its exact width: rich would take from a column that may fold until nothing is left of it.
+        width = max(_NAME, min(widths[0], self.console.width - sum(widths[k] + 1 for k in shown)))
+        table.add_column(columns[0].name, overflow="fold", min_width=width, max_width=width)
+        for i in shown:
+            table.add_column(columns[i].name, justify=columns[i].justify, no_wrap=True)
+        for row in rows:
+            table.add_row(row[0], *(row[i] for i in shown))
+        return table
 
     def comparison(self, found: Comparison, rules: Sequence[Rule]) -> None:
         for view in VIEWS:
@@ -98,10 +134,14 @@ class _Writer:
                         self.text("  points, gains first", "dim"),
                     )
                 )
-                self.out(self.changes(mine, rules))
-                if any(c.severity.band != "none" for c in ordered_types(mine)):
+                table = self.changes(mine, rules)
+                self.out(table)
+                shown = any(column.header == "severity" for column in table.columns)
+                if shown and any(c.severity.band != "none" for c in ordered_types(mine)):
                     self.out(self.text(_SEVERITY, "dim"))
                 self.rates(mine)
+                self.line(length_line(found.answers, view, decode) if found.answers else "")
+        self.line(speed_line(found.answers.speed) if found.answers else "")
         leaks = leak_table(found, ordered_types(found.changes))
         if leaks is not None:
             self.out("")
@@ -112,11 +152,16 @@ class _Writer:
 
     def without_leaks(self, rows: Sequence[dict[str, Any]]) -> Table:
         """Every change that the leaked items touch, beside what is left of it without them."""
-        table = self.table()
-        table.add_column("ability", overflow="fold", min_width=16)
-        table.add_column("view", no_wrap=True)
-        for name in ("items", "change", "without", "change", "95 % interval"):
-            table.add_column(name, justify="right", no_wrap=True)
+        columns = [
+            _Column("ability"),
+            _Column("view", 3, "left"),
+            _Column("items", 1),
+            _Column("change", 5),
+            _Column("without", 2),
+            _Column("change", 6),
+            _Column("95 % interval", 4),
+        ]
+        made = []
         for row in rows:
             c, rest = row["change"], row["rest"]
             cells = [c.group, c.view, str(c.n), numbers.points(c.delta)]
@@ -124,23 +169,18 @@ class _Writer:
                 cells += ["0", "", ""]
             else:
                 cells += [str(rest.n), numbers.points(rest.delta), numbers.interval(rest.interval)]
-            table.add_row(*(self.text(cell) for cell in cells))
-        return table
+            made.append([self.text(cell) for cell in cells])
+        return self.named_table(columns, made)
 
     def changes(self, changes: Sequence[Change], rules: Sequence[Rule]) -> Table:
-        rows = ordered_types(changes) or sorted((c for c in changes if c.kind == "task"), key=lambda c: -c.delta)
-        table = self.table()
-        table.add_column("ability", overflow="fold", ratio=1 if not self.plain else None, min_width=16)
-        for name in ("items", "base", "cand."):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("change", justify="right", no_wrap=True)
-        table.add_column("95 % interval", justify="right", no_wrap=True)
-        table.add_column("margin", justify="right", no_wrap=True)
+        listed = ordered_types(changes) or sorted((c for c in changes if c.kind == "task"), key=lambda c: -c.delta)
+        columns = [_Column("ability"), _Column("items", 2), _Column("base", 4), _Column("cand.", 5)]
+        columns += [_Column("change", 7), _Column("95 % interval", 6), _Column("margin", 1)]
         if self.wide:
-            for name in ("forgotten", "gained", "p"):
-                table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("severity", no_wrap=True)
-        for c in rows:
+            columns += [_Column("forgotten", 0), _Column("gained", 0), _Column("p", 0)]
+        columns.append(_Column("severity", 3, "left"))
+        rows = []
+        for c in listed:
             mark, style = _MOVE[numbers.direction(c)]
             rule = rule_for(c, rules)
             name = f"  {c.group.split('/', 1)[-1]}" if c.kind == "task_type_2" else c.group
@@ -162,8 +202,8 @@ class _Writer:
                     self.text(numbers.score(c.gained)),
                     self.text(numbers.p_value(c.p_value)),
                 ]
-            table.add_row(*cells, self.text(severity, style if severity else ""))
-        return table
+            rows.append([*cells, self.text(severity, style if severity else "")])
+        return self.named_table(columns, rows)
 
     def rates(self, changes: Sequence[Change]) -> None:
         """A line where many answers could not be read: that is not forgetting, and the table hides it."""

@@ -80,7 +80,9 @@ def _read_score(raw: list[Any]) -> ContinuationScore:
 
 
 def encode(response: Response) -> bytes:
-    """One line of JSON in UTF-8 without its newline."""
+    """One line of JSON in UTF-8 without its newline. For a response that `decode` kept the line of: that line."""
+    if response.line is not None:
+        return response.line
     raw = {
         "id": response.request_id,
         "final": is_final(response),
@@ -90,6 +92,8 @@ def encode(response: Response) -> bytes:
         "prompt_tokens": int(response.prompt_tokens),
         "prompt_token_hash": response.prompt_token_hash,
         "truncated_left": int(response.truncated_left),
+        "computed_tokens": response.computed_tokens,
+        "first_token_seconds": None if response.first_token_seconds is None else _float(response.first_token_seconds),
         "seconds": None if response.seconds is None else _float(response.seconds),
         "error": response.error,
     }
@@ -99,8 +103,11 @@ def encode(response: Response) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def decode(blob: bytes) -> Response:
-    """The response in a line that `encode` wrote. Raises UsageError for a line of a later version."""
+def decode(blob: bytes, *, keep_line: bool = False) -> Response:
+    """The response in a line that `encode` wrote. Raises UsageError for a line of a later version.
+
+    `keep_line`: it is to be stored again, which then need not encode it.
+    """
     raw = json.loads(blob.decode("utf-8", "surrogatepass"))
     if raw["v"] != CODEC_VERSION:
         raise UsageError(
@@ -108,17 +115,23 @@ def decode(blob: bytes) -> Response:
             f"stored by another version of forgetbench (format {raw['v']!r}, this one reads {CODEC_VERSION})",
             "use that version, or delete the task's folder to ask again",
         )
-    seconds = raw["seconds"]
-    return Response(
+    seconds, first = raw["seconds"], raw.get("first_token_seconds")
+    response = Response(
         request_id=raw["id"],
         generations=tuple(_read_generation(g) for g in raw["generations"]),
         scores=tuple(_read_score(s) for s in raw["scores"]),
         prompt_tokens=raw["prompt_tokens"],
         prompt_token_hash=raw["prompt_token_hash"],
         truncated_left=raw["truncated_left"],
+        # Not in lines that earlier versions wrote.
+        computed_tokens=raw.get("computed_tokens"),
+        first_token_seconds=None if first is None else float(first),
         seconds=None if seconds is None else float(seconds),
         error=raw["error"],
     )
+    if keep_line:
+        object.__setattr__(response, "line", blob)  # frozen, and no part of the value
+    return response
 
 
 def peek(blob: bytes) -> tuple[str, bool]:

@@ -104,7 +104,10 @@ def file_sha256(path: Path) -> str | None:
 
 
 def read_table(path: Path, *, sha256: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in a records file. Raises UsageError when it is missing, damaged, or not the hashed one."""
+    """The table in a records file; columns that its writer did not know yet, and that may be null, are null.
+
+    Raises UsageError when the file is missing, damaged, or not the hashed one.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -122,8 +125,12 @@ def read_table(path: Path, *, sha256: str | None = None, columns: Sequence[str] 
     except (pa.ArrowException, OSError) as e:
         raise UsageError(str(path), f"not a Parquet file of records ({str(e).splitlines()[0]})", _CURE) from e
     missing = [c for c in columns or COLUMNS if c not in table.column_names]
-    if missing:
-        raise UsageError(str(path), f"columns are missing: {', '.join(missing)}", _CURE)
+    needed = [c for c in missing if not KINDS[c][1]]
+    if needed:
+        raise UsageError(str(path), f"columns are missing: {', '.join(needed)}", _CURE)
+    for name in missing:
+        field = schema().field(name)
+        table = table.append_column(field, pa.nulls(len(table), field.type))
     return table
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from forgetbench.errors import UsageError
-from forgetbench.runs.assemble import judge, rejudge
+from forgetbench.runs.assemble import judge, read_joined, rejudge
 from forgetbench.runs.manifest import update_manifest
 from forgetbench.runs.records import read_table, to_records, write_records
 from forgetbench.runs.segments import scan_folder
@@ -42,7 +42,7 @@ def _rescored(run: Run, entry: TaskEntry, task: Task) -> list[Record]:
             if key not in items:
                 raise UsageError(str(key), "is no longer among the task's items", "run the task again")
             try:
-                response = read(record.request_id or "")
+                response = read_joined(record.request_id or "", read)
             except KeyError:
                 raise UsageError(str(folder), f"has no response for {key}", "run the task again") from None
             judged[key] = judge(task, items[key], response, samples[key])

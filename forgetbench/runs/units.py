@@ -11,7 +11,7 @@ from forgetbench.runs.assemble import Asked
 from forgetbench.runs.files import safe_name
 from forgetbench.runs.manifest import digest, identity_digest
 from forgetbench.runs.types import TaskIdentity
-from forgetbench.types import GREEDY, Decode, Item, Origin, Plan
+from forgetbench.types import GREEDY, Decode, Item, Origin, Plan, Request
 
 if TYPE_CHECKING:
     from forgetbench.planning.plan import TaskJob
@@ -54,7 +54,7 @@ class Unit:
 
     @property
     def request_ids(self) -> frozenset[str]:
-        return frozenset(a.request.request_id for a in self.asked)
+        return frozenset(r.request_id for a in self.asked for r in a.requests)
 
     @property
     def items_hash(self) -> str:
@@ -135,6 +135,14 @@ class _Jobs:
         raise ForgetbenchError(f"the plan asks for {origin.item} ({origin.view}), which no job has")
 
 
+def _asked(item: Item, parts: Mapping[int, tuple[Origin, Request]]) -> Asked:
+    """An item with all of its questions, in their order. Raises ForgetbenchError when one is missing."""
+    if sorted(parts) != [*range(len(parts))]:
+        raise ForgetbenchError(f"the plan asks questions {sorted(parts)} of {item.key} and not those between")
+    first, *rest = (parts[n] for n in range(len(parts)))
+    return Asked(item, first[0], first[1], tuple(request for _, request in rest))
+
+
 def build_units(
     plan: Plan, jobs: Sequence[TaskJob], checkpoint: CheckpointLike, engine: Mapping[str, str]
 ) -> list[Unit]:
@@ -143,18 +151,19 @@ def build_units(
     Raises UsageError when two jobs cannot be told apart, ForgetbenchError when plan and jobs do not fit.
     """
     finder = _Jobs(jobs)
-    found: dict[tuple[int, str, int], dict[int, Asked]] = {}
+    found: dict[tuple[int, str, int], dict[int, dict[int, tuple[Origin, Request]]]] = {}
     for request in plan.requests:
         for origin in plan.origins[request.request_id]:
             index, position = finder.find(origin)
             mine = found.setdefault((index, origin.decode_id, origin.replicate), {})
-            if position in mine:
+            parts = mine.setdefault(position, {})
+            if origin.part in parts:
                 raise ForgetbenchError(f"the plan asks {origin.item} ({origin.view}) twice")
-            mine[position] = Asked(jobs[index].items[position], origin, request)
+            parts[origin.part] = origin, request
 
     units = []
     for (index, decode_id, replicate), mine in sorted(found.items()):
         identity = _identity(jobs[index], decode_id, checkpoint, engine, replicate, plan)
-        asked = tuple(mine[p] for p in sorted(mine))
+        asked = tuple(_asked(jobs[index].items[p], mine[p]) for p in sorted(mine))
         units.append(Unit(jobs[index], identity, identity_digest(identity), asked))
     return units

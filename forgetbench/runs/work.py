@@ -49,13 +49,16 @@ class Work:
             requests_hash=unit.requests_hash,
         )
 
-    def is_done(self, manifest: Manifest) -> bool:
-        """Take over the manifest's entry if it holds all that is wanted, so that no response need be read."""
+    def is_done(self, manifest: Manifest, *, settled: bool = False) -> bool:
+        """Take over the manifest's entry if it holds all that is wanted, so that no response need be read.
+
+        `settled`: what failed counts as answered.
+        """
         found = next((e for e in manifest.tasks if e.key == self.entry.key), None)
         if (
             found is not None
             and found.state == "complete"
-            and found.n_infra_error == 0
+            and (settled or found.n_infra_error == 0)
             and found.requests_hash == self.entry.requests_hash
             and found.records is not None
             and file_sha256(self.run_dir / found.records) == found.records_sha256

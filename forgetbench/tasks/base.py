@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from forgetbench.types import Item, ItemKey, Judged, PromptSpec, Response, Style
+
+BRIDGE = "lm_eval:"
+"""Before the name of a task or group of lm-eval's own (tasks/lm_eval_bridge.py)."""
+
+
+def folder_name(name: str) -> str:
+    """A name from elsewhere as ours must be: they become folders and levels of a task_type."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._-") or "_"
 
 
 def content_hash(content: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import difflib
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -293,9 +294,12 @@ def _explain(field: str, kind: str, document: dict[str, Any]) -> tuple[str, str]
     return f"{shown if len(shown) <= 60 else shown[:59] + '…'} is {problem}", cure
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _has_lone_surrogate(value: Any) -> bool:
     if isinstance(value, str):
-        return any("\ud800" <= c <= "\udfff" for c in value)
+        return _SURROGATE.search(value) is not None
     if isinstance(value, dict):
         return any(_has_lone_surrogate(k) or _has_lone_surrogate(v) for k, v in value.items())
     return isinstance(value, list) and any(_has_lone_surrogate(v) for v in value)

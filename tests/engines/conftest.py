@@ -13,6 +13,7 @@ from forgetbench.checkpoints import Checkpoint, ModelSpec, resolve
 from forgetbench.engines.transformers_engine import TransformersEngine
 from forgetbench.types import Generate, Prompt, Request, Response, Score
 from tests.engines import tiny
+from tests.engines.vllm_server import vllm_server as vllm_server
 
 torch.set_num_threads(1)
 KINDS = {"qwen3": False, "llama": True, "mistral": False, "gemma3": True, "lfm2": False}

@@ -43,7 +43,9 @@ def test_with_weights(tmp_path: Path) -> None:
     got = estimate(plan, checkpoint)
     tokenizer = checkpoint.tokenizer()
     exact = sum(len(tokenizer.encode(r.prompt.text)) for r in plan.requests)
-    assert got.prompt_tokens == pytest.approx(exact, rel=0.05)
+    assert (got.prompt_tokens, got.tokens_counted) == (exact, True)
+    shared = len(tokenizer.encode("The quick brown fox "))
+    assert got.computed_prompt_tokens < exact - 29 * (shared - 2)
     assert got.seconds is not None
     assert got.memory_bytes is not None
     assert 0 < got.seconds < 60
@@ -53,6 +55,20 @@ def test_with_weights(tmp_path: Path) -> None:
     assert estimate(build_plan([job(task)], half), half).memory_bytes == pytest.approx(got.memory_bytes / 2, rel=0.01)
     gpu = resolve(ModelSpec("m", str(folder), engine_args={"device": "cuda"}), cache_dir=tmp_path)
     assert estimate(build_plan([job(task)], gpu), gpu).seconds is None
+
+
+def test_large_plans_are_estimated(tmp_path: Path) -> None:
+    checkpoint = resolve(ModelSpec("m", str(tiny.save(tmp_path / "m"))), cache_dir=tmp_path)
+    head = "If a shop sells 12 apples and 7 pears, how many are left? " * 20
+    options = (" one two three four", " the lazy dog jumps over the fox", " A")
+    rank = FakeTask("r", [f"{i:03}" for i in range(60)], lambda t: PromptSpec("rank", head + t, choices=options))
+    plan = build_plan([job(rank)], checkpoint)
+    counted = estimate(plan, checkpoint)
+    rough = estimate(plan, checkpoint, count_up_to=0)
+    assert (counted.tokens_counted, rough.tokens_counted) == (True, False)
+    assert rough.prompt_tokens == pytest.approx(counted.prompt_tokens, rel=0.05)
+    assert rough.computed_prompt_tokens == pytest.approx(counted.computed_prompt_tokens, rel=0.4)
+    assert counted.computed_prompt_tokens < counted.prompt_tokens / 5
 
 
 def test_nothing_to_do(checkpoint: Checkpoint) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
 from forgetbench.checkpoints import Checkpoint
 from forgetbench.planning import TaskJob, build_plan
+from forgetbench.planning.order import in_order
 from forgetbench.planning.plan import sampling_seed
-from forgetbench.types import GREEDY, Decode, Generate, ItemKey, PromptSpec, Score
+from forgetbench.types import GREEDY, Decode, Generate, ItemKey, PromptSpec
 from tests.planning.conftest import FakeTask
 
 pytestmark = pytest.mark.unit
@@ -30,15 +32,14 @@ def job(task: FakeTask, **changes: object) -> TaskJob:
     return TaskJob(task, task.load(), **settings)  # type: ignore[arg-type]
 
 
-def test_deterministic_and_sorted(checkpoint: Checkpoint) -> None:
+def test_deterministic_and_in_order(checkpoint: Checkpoint) -> None:
     jobs = [job(written()), job(ranked()), job(ranked(), view="chat", style="chat")]
     plan = build_plan(jobs, checkpoint)
     assert plan == build_plan(jobs, checkpoint)
-    kinds = [isinstance(r.body, Generate) for r in plan.requests]
-    assert kinds == sorted(kinds)
-    for kind in (Score, Generate):
-        texts = [r.prompt.text for r in plan.requests if isinstance(r.body, kind)]
-        assert texts == sorted(texts, key=str)
+    assert plan.requests == build_plan(jobs[::-1], checkpoint).requests
+    assert list(plan.requests) == in_order(plan.requests)
+    texts = [r.prompt.text for r in plan.requests]
+    assert len(set(texts)) == len([a for a, b in pairwise([None, *texts]) if a != b])  # a text's requests adjoin
 
 
 def test_ids_do_not_depend_on_limit_order_or_company(checkpoint: Checkpoint) -> None:

@@ -6,12 +6,28 @@ the project's statistics.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import random
 from collections.abc import Iterable, Sequence
 
-from forgetbench.analysis.types import Change, Comparison, Interval, Pair, Rates, Severity, Side, SideInfo
+import numpy as np
+
+from forgetbench.analysis.latency import Timed, compare_speed
+from forgetbench.analysis.types import (
+    AnswerChange,
+    Change,
+    Comparison,
+    Interval,
+    LengthChange,
+    Lengths,
+    Pair,
+    Rates,
+    Severity,
+    Side,
+    SideInfo,
+)
 from forgetbench.errors import Exit
 from forgetbench.gate.types import Policy, Rule, RuleResult, Verdict
 from forgetbench.types import Outcome, View
@@ -208,6 +224,37 @@ def side_info(alias: str) -> SideInfo:
     )
 
 
+@functools.cache
+def answers(base: str, candidate: str, tasks: tuple[tuple[str, View], ...]) -> AnswerChange:
+    """Drawn lengths and times: the candidate answers in half the tokens and is a little slower at each."""
+    rng = np.random.default_rng(len(base) + len(candidate))
+    n = 60
+    sides = []
+    changes = []
+    groups = np.repeat(np.arange(len(tasks)), n)
+    for typical, first, each in ((140, 0.12, 0.0081), (62, 0.125, 0.0086)):
+        tokens = np.clip(rng.lognormal(np.log(typical), 0.5, n * len(tasks)), 2, 512).astype(np.int64)
+        waits = np.where(rng.random(tokens.size) < 0.08, rng.exponential(0.5, tokens.size), 0.0)
+        seconds = first + each * (tokens - 1) + rng.normal(0.0, 0.03, tokens.size) + waits
+        sides.append(Timed(tokens, np.maximum(seconds, 0.05), np.full(tokens.size, first), groups))
+    views = np.asarray([tasks[i][1] for i in groups])
+    picks = [("all", "all", view, views == view) for view in dict.fromkeys(v for _, v in tasks)]
+    picks += [(task, "task", view, groups == i) for i, (task, view) in enumerate(tasks)]
+    for group, kind, view, mine in picks:
+        before, after = (side.tokens[mine] for side in sides)
+        d = after - before
+        half = 1.96 * float(d.std()) / math.sqrt(d.size)
+        lengths = [
+            Lengths(float(np.median(x)), float(x.mean()), float(np.quantile(x, 0.9)), float((x >= 256).mean()))
+            for x in (before, after)
+        ]
+        mean = float(d.mean())
+        changes.append(
+            LengthChange(group, kind, view, "greedy", d.size, *lengths, mean, Interval(mean - half, mean + half))
+        )
+    return AnswerChange(tuple(changes), compare_speed(*sides, paired=True, draws=50), other_tokenizer=False)
+
+
 def comparison(
     base: str,
     candidate: str,
@@ -230,6 +277,7 @@ def comparison(
             ("checkpoint.template", "(none)" if base == "base" else "9d1c03ee21aa", "9d1c03ee21aa"),
         ),
         banner=BANNER,
+        answers=answers(base, candidate, tuple(dict.fromkeys((p.task, p.view) for p in pairs))),
         **more,  # type: ignore[arg-type]
     )
 

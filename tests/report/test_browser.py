@@ -259,6 +259,36 @@ def test_theme_follows_the_system_until_someone_chooses(visit: Open, demo_file: 
     page.run("localStorage.clear()")
 
 
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (375, False)])
+def test_speed_and_length_are_drawn(visit: Open, demo_file: Path, width: int, dark: bool) -> None:
+    page = visit(demo_file, width=width, dark=dark, mobile=width < 600)
+    section = "document.querySelector('#speed-candidate-2').closest('section')"
+    assert "Speed and length" in page.run(f"{section}.innerText")
+    assert page.run("document.documentElement.scrollWidth") <= width
+    plot = f"{section}.querySelector('.s-plot')"
+    inside = (
+        f"(() => {{ const box = {plot}.getBoundingClientRect(); return [...{plot}.querySelectorAll('circle, line, text')]"
+        ".every((e) => { const r = e.getBoundingClientRect(); return r.left >= box.left - 60 && r.left >= 0"
+        " && r.right <= box.right + 8 && r.top >= box.top - 2 && r.bottom <= box.bottom + 2; }); })()"
+    )
+    assert page.run(inside)
+    assert page.run(f"{plot}.getBoundingClientRect().width") > 250
+    for side in ("base", "candidate"):
+        assert page.run(f"{plot}.querySelectorAll('.s-{side} circle').length") == 120
+        line = page.run(
+            f"(() => {{ const r = {plot}.querySelector('.s-line.s-{side}').getBoundingClientRect();"
+            " return [r.width, r.height]; })()"
+        )
+        assert min(line) > 20
+        colours = page.run(
+            f"[getComputedStyle({plot}.querySelector('.s-line.s-{side}')).stroke,"
+            " getComputedStyle(document.body).backgroundColor]"
+        )
+        assert colours[0] != colours[1]
+    widest = f"[...{section}.querySelectorAll('table')].every((t) => t.scrollWidth <= t.parentElement.clientWidth)"
+    assert page.run(widest)  # no figure has to be scrolled to
+
+
 def test_the_keyboard_alone(visit: Open, demo_file: Path) -> None:
     page = visit(demo_file)
     page.key("Tab")
@@ -367,6 +397,6 @@ def test_chinese_leaves_no_english_in_the_frame(visit: Open, tmp_path: Path) -> 
     )
     assert "拦下" in text or "通过" in text or "无法判定" in text
     known = {"forgetbench", "base", "sft", "acc", "greedy", "default", "normal", "paired", "mcnemar", "mid", "relF"}
-    known |= {"Enter", "token", "jsonl", "world"}
+    known |= {"Enter", "token", "jsonl", "world", "Theil", "Sen"}
     left = set(re.findall(r"[A-Za-z]{3,}", text)) - known
     assert left == set()

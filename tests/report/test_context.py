@@ -84,6 +84,15 @@ def test_rules_belong_to_the_comparison_they_are_against() -> None:
     assert names(2, "base", "other") == ["locked"]
 
 
+def test_a_comparison_that_tells_what_it_is_against_is_believed() -> None:
+    comparisons, verdicts = demo()
+    rules = [Rule(a, task="t", against=a) for a in ("base", "previous", "locked")]  # type: ignore[arg-type]
+    verdict = replace(verdicts[-1], policy=replace(verdicts[-1].policy, rules=tuple(rules)))
+    for told in (("locked",), ("base", "locked"), ("locked", "previous")):  # a release that stands twice
+        found = replace(comparisons[2], against=told)
+        assert sorted(r.name for r in rules_about(verdict, found, "base", "sft_v1")) == list(told)
+
+
 def test_chain_takes_scores_from_the_comparison_with_the_root() -> None:
     comparisons, verdicts = demo()
     context = build_context(comparisons, verdicts)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from forgetbench.analysis.types import Comparison, Interval
+from forgetbench.gate.types import Verdict
 from forgetbench.report.terminal import print_verdict
 from tests.report.hostile import hostile
-from tests.report.sample import demo
+from tests.report.sample import comparison, demo, verdict_of
 
 pytestmark = pytest.mark.unit
 
@@ -76,3 +80,45 @@ def test_hostile_text_sends_no_escape_sequence_and_no_markup() -> None:
 
 def test_without_anything() -> None:
     assert shown(data=([], [])) == ""
+
+
+def widest() -> tuple[list[Comparison], list[Verdict]]:
+    """The longest figures that there are: everything lost, on 14,042 items, under a long name."""
+    found = comparison("base", "sft", {"a_rather_long_name_of_one/x": (40, 1.0, 0.0)}, ["ability"])
+    changes = tuple(
+        replace(c, base=1.0, candidate=0.0, delta=-1.0, interval=Interval(-1.0, -1.0), n=14_042) for c in found.changes
+    )
+    found = replace(found, changes=changes)
+    return [found], [verdict_of(found, "sft")]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("width", [40, 60, 80, 104])
+def test_names_and_figures_are_whole_at_any_width(width: int, terminal: bool) -> None:
+    text = re.sub(r"\x1b\[[\d;]*m", "", shown(width, terminal, data=widest()))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    start = next(i for i, line in enumerate(lines) if line.startswith("ability "))
+    body = lines[start + 1 : start + 5]
+    (row,) = [line for line in body if "\u2212100.0" in line]
+    assert row.startswith("a_rather_long_na")
+    assert "\u25bc \u2212100.0" in row
+    assert "\u2026" not in text  # no figure is cut off
+    assert ("14042" in row) == (width >= 80)
+    assert ("\u2212100.0 to \u2212100.0" in row) == (width >= 60)
+    assert ("severity in points" in text) == ("severity" in lines[start])
+
+
+def test_lengths_and_speed_stand_under_the_table() -> None:
+    text = shown()
+    first = text.split("sft_v2 against base")[1].split("sft_v2 against sft_v1")[0]
+    (lengths,) = re.findall(r"^answers: (\d+) → (\d+) tokens \(median\), −[\d.]+ on average", first, re.MULTILINE)
+    assert int(lengths[0]) > int(lengths[1])
+    pattern = r"^speed: first token (\d+) → (\d+) ms, (\d\.\d\d) → (\d\.\d\d) ms a further token$"
+    (speed,) = re.findall(pattern, first, re.MULTILINE)
+    assert abs(int(speed[0]) - 120) < 15
+    assert abs(float(speed[2]) - 8.1) < 0.2
+    assert text.count("answers: ") == 4  # each view has its own
+    assert text.count("speed: ") == 3
+    bare = [replace(c, answers=None) for c in demo()[0]]
+    assert "speed: " not in shown(data=(bare, demo()[1]))

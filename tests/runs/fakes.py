@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from forgetbench.engines.base import Capabilities
+from forgetbench.engines.base import Capabilities, Usage
 from forgetbench.errors import EngineError
 from forgetbench.planning.plan import TaskJob, build_plan
 from forgetbench.tasks.base import content_hash
@@ -38,6 +38,7 @@ def checkpoint(digest: str = "c0ffee0123456789", alias: str = "base", template: 
         parts={"weights": "aa", "tokenizer": "bb"},
         stop_ids=(0,),
         has_chat_template=template,
+        sends_messages=False,
         render_chat=lambda messages, prefill="": "".join(f"<{m.role}>{m.content}" for m in messages) + prefill,
     )
 
@@ -140,6 +141,10 @@ class FakeEngine:
         self.die_after = die_after
         self.asked: list[str] = []
         self.closed = False
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(requests=len(self.asked), prompt_tokens=10 * len(self.asked), computed_tokens=len(self.asked))
 
     def run(self, requests: Sequence[Request]) -> Iterator[Response]:
         order = list(requests)

@@ -28,7 +28,7 @@ import pandas
 import pyarrow.parquet
 
 import forgetbench.runs.assemble
-from forgetbench.engines.base import Engine
+from forgetbench.engines.base import Engine, Usage
 from forgetbench.engines.scripted import ScriptedEngine
 from forgetbench.execute import execute
 from forgetbench.runs.segments import SegmentWriter, scan_folder
@@ -49,6 +49,10 @@ class Logged:
     def __init__(self, engine: Engine, tell: Callable[[str], None]) -> None:
         self.engine, self.tell = engine, tell
         self.capabilities, self.identity, self.close = engine.capabilities, engine.identity, engine.close
+
+    @property
+    def usage(self) -> Usage:
+        return self.engine.usage
 
     def run(self, requests: Any) -> Any:
         for response in self.engine.run(requests):

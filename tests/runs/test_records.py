@@ -48,6 +48,8 @@ records = st.builds(
     n_output_tokens=maybe_int,
     mean_logprob=maybe_float,
     mean_entropy=maybe_float,
+    first_token_seconds=maybe_float,
+    seconds=maybe_float,
     successes=maybe_int,
     trials=maybe_int,
     extra=st.dictionaries(text, st.lists(st.integers()) | text, max_size=2),
@@ -117,6 +119,31 @@ def test_chosen_columns_only(tmp_path: Path) -> None:
     rec.write_records(tmp_path / "r.parquet", [record()])
     table = rec.read_table(tmp_path / "r.parquet", columns=["scores", "task"])
     assert list(rec.to_frame([table], ["scores", "task"]).columns) == ["scores", "task"]
+
+
+def test_a_file_from_before_the_times_is_read_with_nulls(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    rec.write_records(path, [record(n_output_tokens=7, seconds=1.5, first_token_seconds=0.5)])
+    pq.write_table(pq.read_table(path).drop_columns(["first_token_seconds", "seconds"]), path)
+    table = rec.read_table(path)
+    assert rec.to_records(table) == [record(n_output_tokens=7)]
+    frame = rec.to_frame([table])
+    assert list(frame.columns) == list(rec.COLUMNS)
+    assert str(frame["seconds"].dtype) == "float64"
+    assert bool(frame["seconds"].isna().all())
+    chosen = rec.read_table(path, columns=["seconds", "task"])
+    assert rec.to_frame([chosen], ["seconds", "task"])["task"].tolist() == ["t"]
+    new = tmp_path / "new.parquet"
+    rec.write_records(new, [record(seconds=2.0)])
+    assert rec.to_frame([table, rec.read_table(new)])["seconds"].tolist()[1] == 2.0
+
+
+def test_a_column_that_may_not_be_null_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    rec.write_records(path, [record()])
+    pq.write_table(pq.read_table(path).drop_columns(["scores", "seconds"]), path)
+    with pytest.raises(UsageError, match="columns are missing: scores"):
+        rec.read_table(path)
 
 
 def test_text_that_utf8_cannot_hold_is_stored_readably(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The benchmarks work, at their smallest."""
