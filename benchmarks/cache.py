@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forgetbench import flow
+from forgetbench.cli import collect_rarely
 from forgetbench.engines.cache import cached
 from forgetbench.engines.registry import make_engine
 from forgetbench.execute import execute
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder to keep; default: a temporary one")
     args = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    collect_rarely()  # as the command does
     work = args.work or Path(tempfile.mkdtemp(prefix="forgetbench-cache-"))
     work.mkdir(parents=True, exist_ok=True)
     try:

@@ -40,7 +40,7 @@ def _floats(xs: Iterable[float] | None) -> list[float | str] | None:
 
 
 def _read_floats(xs: list[float | str] | None) -> tuple[float, ...] | None:
-    return None if xs is None else tuple(float(x) for x in xs)
+    return None if xs is None else tuple(map(float, xs))
 
 
 def _generation(g: Generation) -> dict[str, Any]:

@@ -25,6 +25,11 @@ class Progress(Protocol):
     def __call__(self, task: str, view: str, done: int, total: int, tokens: int) -> None: ...
 
 
+KEPT_TOKENS = 2_000_000
+"""Tokens of just-stored responses that one call keeps in memory for scoring (about 100 bytes each), so that they
+need not be read back."""
+
+
 class Work:
     """One unit, where its responses lie, and which of them are missing."""
 
@@ -32,6 +37,8 @@ class Work:
         self.unit, self.run_dir = unit, run_dir
         self.responses = run_dir / unit.folder / "responses"
         self.index = ResponseIndex()
+        self.kept: dict[str, Response] = {}
+        """Final responses of this call, as far as there is room; the others are read from disk."""
         self.wanted = unit.request_ids
         self.missing = set(self.wanted)
         """Requests without a final response. The writer's thread takes away from it."""
@@ -80,7 +87,8 @@ class Work:
 
         version, unit = self.entry.scorer_version, self.unit
         with self.index.reader() as read:
-            records = records_of_all(unit.asked, unit.job.task, read)
+            records = records_of_all(unit.asked, unit.job.task, lambda i: self.kept.get(i) or read(i))
+        self.kept.clear()
         path = f"{unit.folder}/records/{version}-{unit.items_hash[:8]}.parquet"
         metadata = {"task": unit.identity.task, "identity": unit.digest, "scorer_version": version}
         sha256 = write_records(self.run_dir / path, records, metadata)
@@ -108,6 +116,7 @@ class Reporter:
     ) -> None:
         self.progress, self.on_stored = progress, on_stored
         self.by_folder = {w.responses: w for w in works}
+        self.room = KEPT_TOKENS
         self.groups: dict[tuple[str, str], list[Work]] = {}
         for w in works:
             self.groups.setdefault((w.unit.identity.task, w.unit.identity.view), []).append(w)
@@ -128,8 +137,14 @@ class Reporter:
         """Runs in the writer's thread: these responses, all of one folder, are durable."""
         work = self.by_folder[batch[0].folder]
         for s in batch:
+            tokens = _tokens(s.response)
+            work.tokens += tokens
+            held = tokens - s.response.prompt_tokens
+            # Of two final responses the first one counts.
+            if s.where.final and held <= self.room and not work.index.has_final(s.request_id):
+                self.room -= held
+                work.kept[s.request_id] = s.response
             work.index.add(s.request_id, s.where)
-            work.tokens += _tokens(s.response)
             if s.where.final:
                 work.missing.discard(s.request_id)
                 if self.on_stored is not None:

@@ -52,6 +52,6 @@ def failed_samples(response: Response) -> list[Judged] | None:
 
 def broken_logprobs(logprobs: tuple[float, ...] | None) -> str | None:
     """What is wrong with the log-probabilities of a generation, or None."""
-    if logprobs is not None and any(not math.isfinite(v) for v in logprobs):
+    if logprobs is not None and not all(map(math.isfinite, logprobs)):
         return "a log-probability of the generated text is not finite"
     return None

@@ -117,6 +117,8 @@ class CustomSet:
         self._items: tuple[Item, ...] | None = None
         self._lines: dict[ItemKey, Line] = {}
         self._shots: dict[str, list[tuple[str, Line]]] = {}
+        self._shots_made: dict[int, Shot] = {}
+        """By id() of a line in `_shots`, which stays there."""
         self._finder: Finder | None = None
 
     def load(self) -> Sequence[Item]:
@@ -161,7 +163,7 @@ class CustomSet:
             return [UsageError(f"set '{self.name}'", problem, "name a file of worked examples under fewshot")]
         short: dict[str, int] = {}
         for _, line in lines:
-            have = len(self._shots_for(line))
+            have = len(self._shots_for(line, content_hash(_content(line))))
             if have < wanted:
                 short[line.task_type] = min(have, short.get(line.task_type, have))
         return [
@@ -173,8 +175,8 @@ class CustomSet:
             for task_type, have in short.items()
         ]
 
-    def _shots_for(self, line: Line) -> list[Line]:
-        own = content_hash(_content(line))
+    def _shots_for(self, line: Line, own: str) -> list[Line]:
+        """`own`: the line's content hash."""
         return [shot for digest, shot in self._shots.get(line.task_type, []) if digest != own]
 
     def _scorer(self, line: Line) -> str:
@@ -206,7 +208,7 @@ class CustomSet:
         """Shots are the first `num_fewshot` worked examples of the item's task_type, itself left out."""
         self.load()
         line = self._lines[item.key]
-        shots = self._shots_for(line)
+        shots = self._shots_for(line, item.key.content_hash)
         if num_fewshot > len(shots):
             problem = f"{num_fewshot} shots asked for, {len(shots)} are there for {line.task_type}"
             raise UsageError(str(self.spec.fewshot or self.spec.path), problem, "add worked examples or lower it")
@@ -217,9 +219,7 @@ class CustomSet:
         return PromptSpec(
             form="rank" if rank else "generate",
             question=self._raw_question(line),
-            shots=tuple(
-                Shot(self._raw_question(s), self._shown(s), self._chat_question(s)) for s in shots[:num_fewshot]
-            ),
+            shots=tuple(self._as_shot(s) for s in shots[:num_fewshot]),
             chat_question=self._chat_question(line),
             messages=messages,
             answer_delimiter=raw.delimiter,
@@ -228,6 +228,14 @@ class CustomSet:
             stop=() if rank else self.spec.stops,
             max_tokens=self.spec.max_tokens,
         )
+
+    def _as_shot(self, line: Line) -> Shot:
+        """Rendered once: thousands of items share their worked examples."""
+        shot = self._shots_made.get(id(line))
+        if shot is None:
+            shot = Shot(self._raw_question(line), self._shown(line), self._chat_question(line))
+            self._shots_made[id(line)] = shot
+        return shot
 
     def _raw_question(self, line: Line) -> str:
         return self.spec.raw.question.replace("{prompt}", _with_options(line, _as_text(line)))
