@@ -32,6 +32,15 @@ def _library(name: str, distribution: str, required: bool, cure: str) -> Line:
     return Line("ok", distribution, metadata.version(distribution))
 
 
+def _vllm() -> Line:
+    from forgetbench.engines.vllm_host import distribution
+
+    package = distribution()
+    if package is None:
+        return Line("warn", "vllm", "not installed", "needed for engine vllm: pip install 'forgetbench[vllm]'")
+    return Line("ok", "vllm", f"{package} {metadata.version(package)}")
+
+
 def _gpu() -> Line:
     import torch
 
@@ -66,6 +75,9 @@ def checks(config: Path | None) -> list[Line]:
     lines.append(_library("torch", "torch", True, "pip install torch"))
     lines.append(_library("transformers", "transformers", True, "pip install transformers"))
     lines.append(_library("peft", "peft", False, "needed for LoRA adapters: pip install 'forgetbench[train]'"))
+    lines.append(_vllm())
+    lines.append(_library("ray", "ray", False, "needed for engine ray: pip install 'forgetbench[ray]'"))
+    lines.append(_library("lm_eval", "lm-eval", False, "needed for lm_eval: tasks: pip install 'forgetbench[lm-eval]'"))
     lines.append(_library("datasets", "datasets", False, "needed for hub data: pip install 'forgetbench[hub]'"))
     if importlib.util.find_spec("torch") is not None:
         lines.append(_gpu())

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.engines.vllm_installed import needs_vllm
+
 pytestmark = pytest.mark.slow
 
 REQUIRED = {"knowledge", "reasoning", "format", "copy", "code", "safety"}
@@ -40,6 +42,20 @@ def test_the_careless_fine_tune_is_blocked_and_the_broad_one_is_not(demo_world: 
     assert gain["delta"] > 0.8
     html = Path(out["report"]).read_text(encoding="utf-8")
     assert "A toy" in html
+
+
+@needs_vllm
+def test_vllm_comes_to_the_same_verdict(demo_world: Path) -> None:
+    """Every rule of both candidates, and what each is about; the default engine's runs are those of the test above."""
+    code, out = _compare(demo_world, "base", "sft_v1", "sft_v2")
+    code_vllm, out_vllm = _compare(demo_world, "base", "sft_v1", "sft_v2", "--engine", "vllm")
+    assert code_vllm == code == 10
+    for mine, theirs in zip(out_vllm["verdicts"], out["verdicts"], strict=True):
+        assert (mine["candidate"], mine["state"]) == (theirs["candidate"], theirs["state"])
+        for a, b in zip(mine["rules"], theirs["rules"], strict=True):
+            assert (a["rule"]["name"], a["state"], a["n"]) == (b["rule"]["name"], b["state"], b["n"])
+            # Greedy answers may part where two tokens are equally likely to seven digits.
+            assert a["delta"] == pytest.approx(b["delta"], abs=0.005)
 
 
 def test_the_gentle_fine_tune_passes(demo_world: Path) -> None:
