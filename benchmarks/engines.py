@@ -164,6 +164,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(arguments)
+    state = facts(commit())  # of the code that runs, whatever is committed meanwhile
     work, data = args.work.resolve(), args.data.resolve()
     size, engines = scale(args.quick), args.engines.split(",")
     shape = size.shape
@@ -185,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows.append(second_candidate_row(work, [large, *seeds], data, size.second_items, size.second_runs))
     command = " ".join(["python -m benchmarks.engines", *(arguments if arguments is not None else sys.argv[1:])])
     named = f"Model {shape}: {count_parameters(large):,} parameters, Llama, {TOKENIZER}; float32."
-    text = f"    {command}\n\n{facts(commit())}\n{named}\n\n{render(rows)}"
+    text = f"    {command}\n\n{state}\n{named}\n\n{render(rows)}"
     print(f"\n{text}")
     if args.out is not None:
         args.out.write_text(text, encoding="utf-8")
