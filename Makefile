@@ -6,7 +6,7 @@ DEMO ?= demo-world
 # The tests of the demo use its checkpoints where they are trained already, and train them there where not.
 export FORGETBENCH_DEMO ?= $(abspath $(DEMO))
 
-.PHONY: demo test check lock clean proof-demo bench-report
+.PHONY: demo test check lock clean proof-demo bench-report bench-engines
 
 demo: ## make the toy checkpoints, compare them, show the blocked candidate
 	@scripts/setup.sh demo
@@ -33,6 +33,11 @@ bench-report: ## size, build and first paint of a report of 14,042 items; prints
 	@scripts/setup.sh dev
 	@scripts/browser.sh
 	.venv/bin/python -m benchmarks.report --data "$${FORGETBENCH_DATA:-../shared/data}"
+
+bench-engines: ## our engines against lm-eval on this machine (about an hour); prints the table of docs/benchmarks.md
+	@scripts/setup.sh dev
+	@scripts/vllm.sh
+	.venv/bin/python -m benchmarks.engines --data "$${FORGETBENCH_DATA:-../shared/data}" --demo "$(DEMO)" $(ARGS)
 
 lock: ## write requirements.lock anew from what .venv has
 	@{ head -2 requirements.lock; .venv/bin/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/'; } >requirements.lock.new

@@ -8,7 +8,8 @@ from loaded tasks and a loaded model to scored items; loading is printed beside 
 ratio of medians, its range that of neighbouring runs. In every pair of runs each item's scores must be equal, or the
 benchmark fails.
 
-MMLU is timed on whole subjects (sharing depends on how many items share their examples); token counts are those of
+MMLU is timed on whole subjects, since what can be shared depends on how many items share their examples: the one of the
+ten that has the least to share but one (anatomy) and one in the middle (international_law). Token counts are those of
 ten whole subjects, read by a model of 1 million parameters with the same tokenizer (no weight changes a count).
 GSM8K's limit of new tokens is cut to the same value for both. `--quick` shows that it works and measures nothing.
 """
@@ -17,11 +18,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.engines_extra import cached_row, second_candidate_row
@@ -60,7 +63,7 @@ TITLES = {"mmlu": "MMLU 5-shot", "truthfulqa": "TruthfulQA mc1 + mc2", "gsm8k": 
 class Scale:
     """How much of everything is run."""
 
-    timed: dict[str, dict[str, Workload]]
+    timed: dict[str, tuple[Workload, ...]]
     """By engine: lm-eval's vLLM backend computes each prompt four times, so it gets fewer items."""
     counted: Workload
     runs: int
@@ -73,19 +76,16 @@ class Scale:
 
 def scale(quick: bool) -> Scale:
     if quick:
-        tiny = {
-            "mmlu": Workload("mmlu", 5, ("anatomy",), 6),
-            "truthfulqa": Workload("truthfulqa", 0, (), 3),
-            "gsm8k": Workload("gsm8k", 5, (), 2, 6),
-        }
+        tiny = (
+            Workload("mmlu", 5, ("anatomy",), 6),
+            Workload("truthfulqa", 0, (), 3),
+            Workload("gsm8k", 5, (), 2, 6),
+        )
         counted = Workload("mmlu", 5, SUBJECTS[:2], 8)
         return Scale({"transformers": tiny, "vllm": tiny}, counted, 1, (2,), 20, 4, "1m", 1)
-    timed = {
-        "mmlu": Workload("mmlu", 5, ("anatomy",)),
-        "truthfulqa": Workload("truthfulqa", 0, (), 32),
-        "gsm8k": Workload("gsm8k", 5, (), 16, 128),
-    }
-    fewer = {**timed, "mmlu": replace(timed["mmlu"], limit=60)}
+    others = (Workload("truthfulqa", 0, (), 32), Workload("gsm8k", 5, (), 16, 128))
+    timed = (Workload("mmlu", 5, ("anatomy",)), Workload("mmlu", 5, ("international_law",)), *others)
+    fewer = (Workload("mmlu", 5, ("anatomy",), 60), *others)
     return Scale({"transformers": timed, "vllm": fewer}, Workload("mmlu", 5, SUBJECTS), 3, BATCHES, 10_000, 817)
 
 
@@ -111,23 +111,20 @@ def describe(work: Workload) -> str:
     return ", ".join(p for p in parts if p)
 
 
-def time_rows(setting: Setting, size: Scale, model: str) -> list[TableRow]:
-    """lm-eval's time over ours for each task."""
-    rows = []
-    for task, work in size.timed[setting.engine].items():
-        batches: Sequence[int | str] = ("auto",) if setting.engine == "vllm" else size.batches
-        pairing = compare_sides(setting, work, size.runs, batches)
-        limit = RATIO_BARS[task, setting.engine] if model == "25m" else None
-        bar = Bar("" if limit is None else f">= {limit:g}", limit)
-        note = f"; {describe(work)}; lm-eval's batch size {pairing.batch}"
-        if task == "gsm8k":
-            equal, every = equal_texts(pairing)
-            note += f"; {equal} of {every} texts equal"
-        title = f"lm-eval / us, {TITLES[task]}, {setting.engine}, {model}"
-        rows.append(ratio_row(title, bar, pairing.seconds("ours"), pairing.seconds("theirs"), note))
-        loads = [statistics.median(r["load_seconds"] for r in side) for side in (pairing.ours, pairing.theirs)]
-        print(f"  loading, in no figure: ours {loads[0]:.1f} s, lm-eval {loads[1]:.1f} s", flush=True)
-    return rows
+def time_row(setting: Setting, size: Scale, work: Workload, model: str) -> TableRow:
+    """lm-eval's time over ours."""
+    batches: Sequence[int | str] = ("auto",) if setting.engine == "vllm" else size.batches
+    pairing = compare_sides(setting, work, size.runs, batches)
+    limit = RATIO_BARS[work.task, setting.engine] if model == "25m" else None
+    bar = Bar("" if limit is None else f">= {limit:g}", limit)
+    note = f"; {describe(work)}; lm-eval's batch size {pairing.batch}"
+    if work.task == "gsm8k":
+        equal, every = equal_texts(pairing)
+        note += f"; {equal} of {every} texts equal"
+    loads = [statistics.median(r["load_seconds"] for r in side) for side in (pairing.ours, pairing.theirs)]
+    print(f"  loading, in no figure: ours {loads[0]:.1f} s, lm-eval {loads[1]:.1f} s", flush=True)
+    title = f"lm-eval / us, {TITLES[work.task]}, {setting.engine}, {model}"
+    return ratio_row(title, bar, pairing.seconds("ours"), pairing.seconds("theirs"), note)
 
 
 def token_row(setting: Setting, size: Scale) -> TableRow:
@@ -155,6 +152,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few items of everything: does it work?")
     parser.add_argument("--engines", default="transformers,vllm")
     parser.add_argument("--models", default="25m,demo")
+    parser.add_argument(
+        "--rows", default="", help="only rows whose name has this pattern: mmlu/.*/transformers, second"
+    )
     parser.add_argument("--data", type=Path, default=data, help="folder of the benchmarks' files")
     parser.add_argument("--demo", type=Path, default=Path("demo-world"), help="folder of the demo")
     parser.add_argument("--work", type=Path, default=Path(".forgetbench/benchmark"), help="models are kept here")
@@ -171,19 +171,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     large = make_model(work / shape, data, shape)
     models = {"25m": (shape, large), "demo": ("demo", demo_model(args.demo.resolve()))}
     counting = make_model(work / "1m", data, "1m")
-    rows: list[TableRow] = []
+    measures: list[tuple[str, Callable[[], TableRow]]] = []
     for engine in engines:
         setting = Setting(engine, counting, data, work, engine_args(engine))
-        rows.append(token_row(setting, size))
+        measures.append((f"tokens/{engine}", partial(token_row, setting, size)))
         for name in args.models.split(","):
             label, folder = models[name]
             if folder is None:
                 print(f"  model {name}: not at hand, left out", flush=True)
                 continue
-            rows += time_rows(replace(setting, model=folder), size, label)
-    rows.append(cached_row(work, size.cached_items, size.runs))
+            for timed in size.timed[engine]:
+                row = partial(time_row, replace(setting, model=folder), size, timed, label)
+                measures.append(("/".join([timed.task, *timed.subjects, engine, name]), row))
+    measures.append(("cached", partial(cached_row, work, size.cached_items, size.runs)))
     seeds = [make_model(work / f"{shape}-seed{seed}", data, shape, seed) for seed in (1, 2)]
-    rows.append(second_candidate_row(work, [large, *seeds], data, size.second_items, size.second_runs))
+    second = partial(second_candidate_row, work, [large, *seeds], data, size.second_items, size.second_runs)
+    measures.append(("second", second))
+    rows = [measure() for name, measure in measures if re.search(args.rows, name)]
     command = " ".join(["python -m benchmarks.engines", *(arguments if arguments is not None else sys.argv[1:])])
     named = f"Model {shape}: {count_parameters(large):,} parameters, Llama, {TOKENIZER}; float32."
     text = f"    {command}\n\n{state}\n{named}\n\n{render(rows)}"
