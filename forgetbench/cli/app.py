@@ -180,6 +180,7 @@ def gate(
     offline: OfflineOption = False,
     limit: LimitOption = None,
     unsafe_exec: UnsafeOption = False,
+    engine: EngineOption = None,
     json: JsonOption = False,
 ) -> None:
     """Judge from runs on disk; generates nothing. Ends in 0, 10, 11 or 12."""
@@ -195,6 +196,7 @@ def gate(
         offline=offline,
         limit=limit,
         unsafe_exec=unsafe_exec,
+        engine=engine,
     )
     command.gate(ws, ws.chosen[0], ws.chosen[1:], as_json=json)
 
@@ -210,6 +212,7 @@ def report(
     offline: OfflineOption = False,
     limit: LimitOption = None,
     unsafe_exec: UnsafeOption = False,
+    engine: EngineOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the HTML file")] = None,
     embed: EmbedOption = "flips",
     lang: LangOption = "en",
@@ -228,6 +231,7 @@ def report(
         offline=offline,
         limit=limit,
         unsafe_exec=unsafe_exec,
+        engine=engine,
     )
     command.report(ws, ws.chosen[0], ws.chosen[1:], report=command.ReportAs(out, embed, lang), as_json=json)
 
@@ -246,6 +250,7 @@ def export(
     offline: OfflineOption = False,
     limit: LimitOption = None,
     unsafe_exec: UnsafeOption = False,
+    engine: EngineOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write items of two runs on disk as JSONL, seeds for new data; generates nothing."""
@@ -260,6 +265,7 @@ def export(
         offline=offline,
         limit=limit,
         unsafe_exec=unsafe_exec,
+        engine=engine,
     )
     command.export(ws, *ws.chosen, out=out, flips=flips, as_json=json)
 

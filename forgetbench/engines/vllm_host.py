@@ -162,6 +162,7 @@ class VllmHost:
         try:
             with _quiet():
                 self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(checkpoint.folder)})
+                self.llm.collective_rpc("forgetbench_repack")
             # Without this the keys and values of the old weights would be served for known prefixes.
             if not self.llm.reset_prefix_cache():
                 raise EngineError("its prefix cache cannot be reset")

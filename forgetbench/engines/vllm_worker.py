@@ -106,6 +106,17 @@ class WorkerExtension:
         found = [_taken.pop(i, {}) for i in ids]
         return [[by_position[p] for p in sorted(by_position)] for by_position in found]
 
+    def forgetbench_repack(self) -> None:
+        """After new weights: pack anew what the CPU build keeps packed beside the weight itself.
+
+        An output layer tied to the embedding gets the new weights through it, and nothing tells its packed copy:
+        it went on answering with the old ones.
+        """
+        for module in self.model_runner.get_model().modules():  # type: ignore[attr-defined]
+            weight = getattr(module, "weight", None)
+            if hasattr(module, "cpu_linear") and weight is not None and weight.numel():
+                module.quant_method.process_weights_after_loading(module)
+
     def forgetbench_forget(self) -> None:
         """Drop what requests that were aborted left behind."""
         _taken.clear()

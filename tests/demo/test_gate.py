@@ -56,6 +56,9 @@ def test_vllm_comes_to_the_same_verdict(demo_world: Path) -> None:
             assert (a["rule"]["name"], a["state"], a["n"]) == (b["rule"]["name"], b["state"], b["n"])
             # Greedy answers may part where two tokens are equally likely to seven digits.
             assert a["delta"] == pytest.approx(b["delta"], abs=0.005)
+    gate = [sys.executable, "-m", "forgetbench", "gate", "base", "sft_v1", "sft_v2", "--engine", "vllm", "--json"]
+    done = subprocess.run([*gate, "-c", str(demo_world / "forgetbench.yaml")], capture_output=True, text=True)
+    assert json.loads(done.stdout)["verdicts"] == out_vllm["verdicts"], "judged again from the runs on disk"
 
 
 def test_the_gentle_fine_tune_passes(demo_world: Path) -> None:

@@ -140,17 +140,26 @@ def test_timings_are_told(qwen: Checkpoint, ask: Callable[..., dict[str, Respons
     assert 0 < answer.first_token_seconds < answer.seconds < 60
 
 
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> list[Checkpoint]:
+def siblings(root: Path, kind: str) -> list[Checkpoint]:
     """Three checkpoints of one architecture, and one of another."""
-    root = tmp_path_factory.mktemp("family")
-    folders = [tiny.save(root / f"v{seed}", "llama", bos=True, seed=seed) for seed in (0, 1, 2)]
-    folders.append(tiny.save(root / "longer", "llama", bos=True, seed=3, max_length=256))
+    bos = kind == "llama"
+    folders = [tiny.save(root / f"v{seed}", kind, bos=bos, seed=seed) for seed in (0, 1, 2)]
+    folders.append(tiny.save(root / "shorter", kind, bos=bos, seed=3, max_length=256))
     return [resolve(ModelSpec(f.name, str(f)), cache_dir=root / "cache") for f in folders]
 
 
-def test_weights_are_swapped_and_the_prefix_cache_forgotten(family: list[Checkpoint]) -> None:
-    """The same prompts go to each checkpoint: keys and values that were left behind would answer for the next."""
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> list[Checkpoint]:
+    return siblings(tmp_path_factory.mktemp("family"), "llama")
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_weights_are_swapped_and_the_prefix_cache_forgotten(kind: str, tmp_path: Path) -> None:
+    """The same prompts go to each checkpoint: keys and values that were left behind would answer for the next.
+
+    One with an output layer of its own, and one whose output layer is tied to the embedding.
+    """
+    family = siblings(tmp_path, kind)
     host, asked = VllmHost(), [r for r in REQUESTS if r.request_id not in ("too long", "no room")]
     try:
         for checkpoint in (family[0], family[1], family[2], family[0]):
