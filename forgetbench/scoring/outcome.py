@@ -13,9 +13,10 @@ In this order:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from forgetbench.scoring.refusal import is_refusal
-from forgetbench.types import FinishReason, Judged, Outcome, Response
+from forgetbench.types import FinishReason, Generation, Judged, Outcome, Response
 
 
 def outcome_of(
@@ -55,3 +56,20 @@ def broken_logprobs(logprobs: tuple[float, ...] | None) -> str | None:
     if logprobs is not None and not all(map(math.isfinite, logprobs)):
         return "a log-probability of the generated text is not finite"
     return None
+
+
+def judge_each(response: Response, judge: Callable[[Generation], Judged]) -> list[Judged]:
+    """One Judged for each generation; `judge` sees none that failed for reasons outside the model."""
+    failed = failed_samples(response)
+    if failed is not None:
+        return failed
+    if not response.generations:
+        return [infra_error("the engine's response has no generation")]
+
+    def one(generation: Generation) -> Judged:
+        broken = broken_logprobs(generation.logprobs)
+        if generation.finish_reason == "error" or broken:
+            return infra_error(broken or "the engine broke off the generation", generation.text)
+        return judge(generation)
+
+    return [one(generation) for generation in response.generations]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from forgetbench.errors import UsageError, combined
-from forgetbench.scoring.outcome import broken_logprobs, failed_samples, infra_error, outcome_of
+from forgetbench.scoring.outcome import infra_error, judge_each, outcome_of
 from forgetbench.scoring.sandbox import Program, Result, get_sandbox
 from forgetbench.tasks.base import content_hash
 from forgetbench.tasks.items import Finder, KeyMaker
@@ -139,18 +139,10 @@ class CodeTask:
 
     def score(self, item: Item, response: Response) -> list[Judged]:
         """Run the program of each generation."""
-        failed = failed_samples(response)
-        if failed is not None:
-            return failed
-        if not response.generations:
-            return [infra_error("the engine's response has no generation")]
-        return [self._judge(item, generation) for generation in response.generations]
+        return judge_each(response, lambda generation: self._judge(item, generation))
 
     def _judge(self, item: Item, generation: Generation) -> Judged:
         text = generation.text
-        broken = broken_logprobs(generation.logprobs)
-        if generation.finish_reason == "error" or broken:
-            return infra_error(broken or "the engine broke off the generation", text)
         answer = self.read(item.doc, text)
         if answer.extracted is None:
             results: dict[str, Result] = {}

@@ -23,7 +23,7 @@ from typing import Any
 
 from forgetbench.errors import UsageError, combined
 from forgetbench.scoring.choices import LETTERS, option_lines
-from forgetbench.scoring.outcome import broken_logprobs, failed_samples, infra_error, outcome_of
+from forgetbench.scoring.outcome import judge_each, outcome_of
 from forgetbench.scoring.refusal import is_refusal
 from forgetbench.scoring.scorers import Normalise, Reference, judge
 from forgetbench.tasks.base import content_hash
@@ -255,17 +255,9 @@ class CustomSet:
         line = self._lines[item.key]
         if self._scorer(line) == "choice":
             return score_ranking(item, response, LETTERS[: item.n_choices], METRIC)
-        failed = failed_samples(response)
-        if failed is not None:
-            return failed
-        if not response.generations:
-            return [infra_error("the engine's response has no generation")]
-        return [self._judge(line, generation) for generation in response.generations]
+        return judge_each(response, lambda generation: self._judge(line, generation))
 
     def _judge(self, line: Line, generation: Generation) -> Judged:
-        broken = broken_logprobs(generation.logprobs)
-        if generation.finish_reason == "error" or broken:
-            return infra_error(broken or "the engine broke off the generation", generation.text)
         references = reference_texts(line)
         if self._scorer(line) == "none":
             return _unscored(generation)

@@ -15,7 +15,7 @@ from typing import Any
 
 from forgetbench.errors import UsageError
 from forgetbench.scoring.extract import gsm8k_flexible, gsm8k_normal, gsm8k_strict
-from forgetbench.scoring.outcome import broken_logprobs, failed_samples, infra_error, outcome_of
+from forgetbench.scoring.outcome import judge_each, outcome_of
 from forgetbench.tasks.base import content_hash
 from forgetbench.tasks.items import Finder, KeyMaker
 from forgetbench.tasks.source import DataSource, read_jsonl, read_parquet
@@ -96,18 +96,10 @@ class Gsm8k:
 
     def score(self, item: Item, response: Response) -> list[Judged]:
         """Both metrics for each generation."""
-        failed = failed_samples(response)
-        if failed is not None:
-            return failed
-        if not response.generations:
-            return [infra_error("the engine's response has no generation")]
-        return [self._judge(item, generation) for generation in response.generations]
+        return judge_each(response, lambda generation: self._judge(item, generation))
 
     def _judge(self, item: Item, generation: Generation) -> Judged:
         text = generation.text
-        broken = broken_logprobs(generation.logprobs)
-        if generation.finish_reason == "error" or broken:
-            return infra_error(broken or "the engine broke off the generation", text)
         gold = gsm8k_normal(item.doc["answer"])
         flexible, strict = gsm8k_flexible(text), gsm8k_strict(text)
         right = flexible is not None and gsm8k_normal(flexible) == gold

@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 from forgetbench.errors import UsageError, combined
 from forgetbench.scoring.ifeval import NEEDS, Instruction, follow
-from forgetbench.scoring.outcome import broken_logprobs, failed_samples, infra_error, outcome_of
+from forgetbench.scoring.outcome import judge_each, outcome_of
 from forgetbench.tasks.base import content_hash
 from forgetbench.tasks.extras import no_shots, require
 from forgetbench.tasks.items import Finder, KeyMaker
@@ -99,12 +99,7 @@ class IfEval:
 
     def score(self, item: Item, response: Response) -> list[Judged]:
         """All four metrics for each generation; the verdicts on each instruction in `extra`."""
-        failed = failed_samples(response)
-        if failed is not None:
-            return failed
-        if not response.generations:
-            return [infra_error("the engine's response has no generation")]
-        return [_judge(item, generation) for generation in response.generations]
+        return judge_each(response, lambda generation: _judge(item, generation))
 
     def canonical(self, doc: Mapping[str, Any]) -> ItemKey | None:
         """The item of a document with a prompt, such as lm-eval logs it."""
@@ -193,9 +188,6 @@ def _shown(instruction: Instruction) -> str:
 
 def _judge(item: Item, generation: Generation) -> Judged:
     text = generation.text
-    broken = broken_logprobs(generation.logprobs)
-    if generation.finish_reason == "error" or broken:
-        return infra_error(broken or "the engine broke off the generation", text)
     instructions = _instructions(item.doc)
     verdicts = follow(text, instructions)
     n, strict, loose = len(verdicts), [v.strict for v in verdicts], [v.loose for v in verdicts]

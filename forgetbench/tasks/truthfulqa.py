@@ -32,7 +32,7 @@ from typing import Any
 
 from forgetbench.errors import UsageError
 from forgetbench.scoring.choices import first_argmax
-from forgetbench.scoring.outcome import broken_logprobs, failed_samples, infra_error, outcome_of
+from forgetbench.scoring.outcome import failed_samples, infra_error, judge_each, outcome_of
 from forgetbench.scoring.similarity import MEASURES, similarity
 from forgetbench.tasks.base import content_hash
 from forgetbench.tasks.extras import no_shots, require
@@ -157,18 +157,10 @@ class TruthfulQaGen:
         return PromptSpec(form="generate", question=question, stop=("\n\n",), max_tokens=MAX_TOKENS)
 
     def score(self, item: Item, response: Response) -> list[Judged]:
-        failed = failed_samples(response)
-        if failed is not None:
-            return failed
-        if not response.generations:
-            return [infra_error("the engine's response has no generation")]
-        return [self._judge(item, generation) for generation in response.generations]
+        return judge_each(response, lambda generation: self._judge(item, generation))
 
     def _judge(self, item: Item, generation: Generation) -> Judged:
         text = generation.text
-        broken = broken_logprobs(generation.logprobs)
-        if generation.finish_reason == "error" or broken:
-            return infra_error(broken or "the engine broke off the generation", text)
         true, false = (
             [similarity(text, reference) for reference in item.doc[key]]
             for key in ("correct_answers", "incorrect_answers")
