@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.types import Prompt, Request
+
+NOT_FINITE = "the model's log-probability is not finite (NaN or infinite)"
 
 
 def as_text(request: Request, checkpoint: Checkpoint) -> Request:
@@ -30,6 +32,28 @@ def dtype_of(wanted: str, config: Mapping[str, Any]) -> str:
             if isinstance(source.get(key), str):
                 return str(source[key]).removeprefix("torch.")
     return "float32"
+
+
+def fit_prompt(
+    ids: tuple[int, ...], max_tokens: int, limit: int, vocabulary: int
+) -> tuple[tuple[int, ...], str | None]:
+    """What is kept of a prompt to generate after, cut on the left, and what is wrong with it, if anything.
+
+    `limit`: context length in tokens, prompt and answer together. `vocabulary`: ids from there on cannot be fed.
+    """
+    room = limit - max_tokens
+    kept = ids[-room:] if room > 0 else ids
+    if room <= 0:
+        return kept, f"max_tokens {max_tokens} leaves no room for a prompt in a context of {limit} tokens"
+    if not ids:
+        return kept, "the prompt is empty and the tokenizer has neither BOS nor EOS to begin with"
+    return kept, beyond_vocabulary(ids, vocabulary)
+
+
+def beyond_vocabulary(ids: Sequence[int], vocabulary: int) -> str | None:
+    """What is wrong with token ids that the model has no embedding for; None where it has all."""
+    largest = max(ids)
+    return f"token id {largest} is beyond the model's vocabulary of {vocabulary}" if largest >= vocabulary else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

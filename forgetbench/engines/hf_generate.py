@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from forgetbench.engines.common import is_out_of_memory
+from forgetbench.engines.common import NOT_FINITE, fit_prompt, is_out_of_memory
 from forgetbench.engines.encode import Encoder, token_hash
 from forgetbench.engines.hf_batch import Batch
 from forgetbench.engines.hf_model import HFModel, release_memory
@@ -139,18 +139,8 @@ class Generator:
         for request, ids in zip(requests, prompts, strict=True):
             body = request.body
             assert isinstance(body, Generate)
-            room = self.model.max_length - body.max_tokens
-            kept = ids[-room:] if room > 0 else ids
-            item = _Pending(request, body, kept, token_hash(ids), len(ids) - len(kept))
-            if room <= 0:
-                item.error = (
-                    f"max_tokens {body.max_tokens} leaves no room for a prompt in a context of "
-                    f"{self.model.max_length} tokens"
-                )
-            elif not ids:
-                item.error = "the prompt is empty and the tokenizer has neither BOS nor EOS to begin with"
-            elif max(ids) >= self.model.vocab_size:
-                item.error = f"token id {max(ids)} is beyond the model's vocabulary of {self.model.vocab_size}"
+            kept, error = fit_prompt(ids, body.max_tokens, self.model.max_length, self.model.vocab_size)
+            item = _Pending(request, body, kept, token_hash(ids), len(ids) - len(kept), error=error)
             out.append(item)
         return out
 
@@ -239,7 +229,7 @@ class Generator:
             return True
         token, logprob = chosen.tokens[place], chosen.logprobs[place]
         if not math.isfinite(logprob):
-            owner.error = "the model's log-probability is not finite (NaN or infinite)"
+            owner.error = NOT_FINITE
             return True
         row.tokens.append(token)
         row.logprobs.append(logprob)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from forgetbench.engines.common import is_out_of_memory
+from forgetbench.engines.common import NOT_FINITE, beyond_vocabulary, is_out_of_memory
 from forgetbench.engines.encode import Encoder, token_hash
 from forgetbench.engines.hf_model import HFModel, release_memory
 from forgetbench.engines.hf_prefill import Prefiller
@@ -96,8 +96,8 @@ class Scorer:
                     item.error = f"a continuation of {len(pair.continuation)} tokens exceeds the context of {limit}"
                     break
                 whole = pair.context + pair.continuation
-                if max(whole) >= self.model.vocab_size:
-                    item.error = f"token id {max(whole)} is beyond the model's vocabulary of {self.model.vocab_size}"
+                item.error = beyond_vocabulary(whole, self.model.vocab_size)
+                if item.error is not None:
                     break
                 ids = whole[-(limit + 1) :][:-1]
                 item.truncated = max(item.truncated, len(whole) - 1 - len(ids))
@@ -172,5 +172,5 @@ class Scorer:
                         token_logprobs=tuple(values) if keep else None,
                     )
                 else:
-                    item.error = "the model's log-probability is not finite (NaN or infinite)"
+                    item.error = NOT_FINITE
                 place = end

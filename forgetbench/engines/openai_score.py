@@ -19,10 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from forgetbench.engines.common import NOT_FINITE
+
 _FLOOR = -9999.0
 """What vLLM writes for minus infinity, which JSON does not have."""
 _NAME = "token_id:"
-NOT_FINITE = "the model's log-probability is not finite (NaN or infinite)"
 
 
 class Unscorable(Exception):

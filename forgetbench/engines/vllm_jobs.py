@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forgetbench.engines.base import Usage
+from forgetbench.engines.common import NOT_FINITE, beyond_vocabulary, fit_prompt
 from forgetbench.engines.encode import EncodedPair, Encoder, token_hash
 from forgetbench.engines.stops import StopMatcher
 from forgetbench.engines.vllm_worker import KEY, Statistics
@@ -18,7 +19,6 @@ MOST_IDS = 128
 """Of `logprob_token_ids`."""
 _AHEAD = 2
 """Jobs waiting inside vLLM, in batches: enough that it never idles, few enough that memory stays small."""
-_NOT_FINITE = "the model's log-probability is not finite (NaN or infinite)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,8 @@ class Asker:
                 count = len(pair.continuation)
                 pending.error = f"a continuation of {count} tokens exceeds the context of {self.max_length}"
                 return pending, []
-            if max(whole) >= self.vocabulary:
-                pending.error = f"token id {max(whole)} is beyond the model's vocabulary of {self.vocabulary}"
+            pending.error = beyond_vocabulary(whole, self.vocabulary)
+            if pending.error is not None:
                 return pending, []
             # vLLM counts the last token of a continuation, which transformers never reads: one less of the prompt.
             kept = whole[-self.max_length :]
@@ -198,20 +198,11 @@ class Asker:
         return pending, jobs
 
     def _generate_jobs(self, request: Request, body: Generate, ids: tuple[int, ...]) -> tuple[_Pending, list[_Job]]:
-        room = self.max_length - body.max_tokens
-        kept = ids[-room:] if room > 0 else ids
+        kept, error = fit_prompt(ids, body.max_tokens, self.max_length, self.vocabulary)
         pending = _Pending(
-            request, prompt_tokens=len(kept), prompt_hash=token_hash(ids), truncated=len(ids) - len(kept)
+            request, prompt_tokens=len(kept), prompt_hash=token_hash(ids), truncated=len(ids) - len(kept), error=error
         )
-        if room <= 0:
-            pending.error = (
-                f"max_tokens {body.max_tokens} leaves no room for a prompt in a context of {self.max_length} tokens"
-            )
-        elif not ids:
-            pending.error = "the prompt is empty and the tokenizer has neither BOS nor EOS to begin with"
-        elif max(ids) >= self.vocabulary:
-            pending.error = f"token id {max(ids)} is beyond the model's vocabulary of {self.vocabulary}"
-        if pending.error is not None:
+        if error is not None:
             return pending, []
         samples = 1 if body.temperature == 0 else len(body.seeds)
         watched = body.stats.entropy or body.stats.top_m > 0
@@ -312,7 +303,7 @@ class Asker:
         for place, token in job.slots:
             logprob = float(values[token].logprob)
             if not math.isfinite(logprob):
-                job.owner.error = _NOT_FINITE
+                job.owner.error = NOT_FINITE
                 return
             keep = job.owner.request.body.stats.logprobs
             job.owner.scores[place] = ContinuationScore(
@@ -323,7 +314,7 @@ class Asker:
         found = [step[token] for step, token in zip(result.logprobs, result.token_ids, strict=True)]
         values = [float(f.logprob) for f in found]
         if not all(math.isfinite(v) for v in values):
-            job.owner.error = _NOT_FINITE
+            job.owner.error = NOT_FINITE
             return
         if tuple(result.token_ids) != job.forced:
             job.owner.error = "vLLM did not generate the continuation that it was made to"
@@ -347,7 +338,7 @@ class Asker:
             return
         logprobs = tuple(float(step[t].logprob) for step, t in zip(result.logprobs, tokens, strict=True))
         if not all(math.isfinite(v) for v in logprobs):
-            owner.error = _NOT_FINITE
+            owner.error = NOT_FINITE
             return
         served = self._served(owner.request)
         ended = bool(tokens) and tokens[-1] in served.stop_ids
