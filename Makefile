@@ -6,7 +6,7 @@ DEMO ?= demo-world
 # The tests of the demo use its checkpoints where they are trained already, and train them there where not.
 export FORGETBENCH_DEMO ?= $(abspath $(DEMO))
 
-.PHONY: demo test check lock clean proof-demo bench-report bench-engines
+.PHONY: demo test check lock clean proof-demo bench-report bench-engines bench-compare published sequential calibration
 
 demo: ## make the toy checkpoints, compare them, show the blocked candidate
 	@scripts/setup.sh demo
@@ -29,6 +29,10 @@ proof-demo: ## the demo's chain over five seeds, trained anew (about 20 minutes)
 	@scripts/setup.sh demo
 	.venv/bin/python benchmarks/demo_seeds.py --work proof-demo --out docs/demo.md
 
+sequential: ## errors and savings of sequential decisions, on made streams and real models; writes docs/sequential.md
+	@scripts/setup.sh dev
+	.venv/bin/python -m benchmarks.sequential --data "$${FORGETBENCH_DATA:-../shared/data}" --out docs/sequential.md
+
 bench-report: ## size, build and first paint of a report of 14,042 items; prints the table of docs/benchmarks.md
 	@scripts/setup.sh dev
 	@scripts/browser.sh
@@ -38,6 +42,19 @@ bench-engines: ## our engines against lm-eval on this machine (about an hour); p
 	@scripts/setup.sh dev
 	@scripts/vllm.sh
 	.venv/bin/python -m benchmarks.engines --data "$${FORGETBENCH_DATA:-../shared/data}" --demo "$(DEMO)" $(ARGS)
+
+bench-compare: ## seconds that comparing two runs of 14,042 items takes; prints the table of docs/benchmarks.md
+	@scripts/setup.sh dev
+	.venv/bin/python -m benchmarks.compare_speed
+
+calibration: ## coverage, false blocks and power by simulation (about 10 minutes); writes docs/calibration.md
+	@scripts/setup.sh dev
+	.venv/bin/python -m benchmarks.calibration --out docs/calibration.md
+
+published: ## score published outputs of real models again; writes docs/published.md (some minutes)
+	@scripts/setup.sh dev
+	@scripts/sandbox.sh
+	.venv/bin/python -m benchmarks.published --data "$${FORGETBENCH_DATA:-../shared/data}" --out docs/published.md
 
 lock: ## write requirements.lock anew from what .venv has
 	@{ head -2 requirements.lock; .venv/bin/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/'; } >requirements.lock.new

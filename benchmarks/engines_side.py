@@ -100,13 +100,15 @@ def _chosen(items: list[Any], work: Workload) -> list[Any]:
 
 
 def _judge(plan: Plan, answers: dict[str, Response], task: Any, items: list[Any]) -> dict[str, dict[str, float]]:
+    from forgetbench.tasks.gsm8k import ROBUST
+
     by_key: dict[ItemKey, Any] = {i.key: i for i in items}
     found: dict[str, dict[str, float]] = {}
     for request_id, origins in plan.origins.items():
         for origin in origins:
             assert origin.decode_id == GREEDY
             [judged] = task.score(by_key[origin.item], answers[request_id])
-            found[str(origin.item)] = dict(judged.scores)
+            found[str(origin.item)] = {m: v for m, v in judged.scores.items() if m != ROBUST}  # lm-eval has none
     return found
 
 

@@ -9,9 +9,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from forgetbench import resources
+from forgetbench.config_fields import Name, Strict, TaskTypePath, ViewName, check_name
+from forgetbench.config_policy import PolicyConfig
 from forgetbench.errors import UsageError
 from forgetbench.tasks.base import BRIDGE, folder_name
 from forgetbench.yamlio import _Lines, load_yaml, validate
@@ -23,18 +25,6 @@ BUILT_IN = (
 SCORER_NAMES = ("exact", "contains", "regex", "numeric", "choice", "none")
 
 
-def _name(value: str) -> str:
-    if not value or len(value) > 100 or any(not (c.isalnum() or c in "._-") for c in value) or value[0] in ".-":
-        raise ValueError("use letters, digits, '.', '_' and '-' (names become folder names)")
-    return value
-
-
-def _label(value: str) -> str:
-    if not value.strip() or len(value) > 100 or not value.isprintable():
-        raise ValueError("use one line of up to 100 printable characters")
-    return value
-
-
 def _task(value: str) -> str:
     bridged = value.removeprefix(BRIDGE)
     if value not in BUILT_IN and (bridged == value or not bridged.strip() or not bridged.isprintable()):
@@ -42,28 +32,11 @@ def _task(value: str) -> str:
     return value
 
 
-def _task_type(value: str) -> str:
-    parts = value.split("/")
-    if len(parts) > 2 or not all(parts):
-        raise ValueError("a task_type has one or two levels, such as reasoning/arithmetic")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Label = Annotated[str, AfterValidator(_label)]
-TaskTypePath = Annotated[str, AfterValidator(_task_type)]
-Points = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-ViewName = Literal["ability", "chat", "as_used"]
 FieldName = Literal[
     "task_type", "prompt", "chat_prompt", "messages", "references", "scorer", "choices", "answer", "tolerance", "id",
     "cluster",
 ]  # fmt: skip
 FieldSource = Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelConfig(Strict):
@@ -76,12 +49,13 @@ class ModelConfig(Strict):
     chat_template: str | None = None
     adapter: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    engine: Literal["transformers", "vllm", "openai", "ray", "scripted"] = "transformers"
-    engine_args: dict[str, Any] = {}
+    engine: Literal["transformers", "vllm", "openai", "ray", "scripted", "imported"] = "transformers"
+    """`imported`: nothing but results from elsewhere (`forgetbench import`)."""
+    engine_args: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_path(self) -> ModelConfig:
-        if not self.path and self.engine != "openai":
+        if not self.path and self.engine not in ("openai", "imported"):
             raise ValueError("`path` is missing: name a folder with weights, or a hub id")
         return self
 
@@ -216,53 +190,9 @@ class SuiteConfig(Strict):
     def _distinct(self) -> SuiteConfig:
         keys = [t.key for t in self.tasks]
         for key in keys:
-            _name(key)
+            check_name(key)
             if keys.count(key) > 1:
                 raise ValueError(f"two tasks are called '{key}'; give one a `name`")
-        return self
-
-
-class RuleConfig(Strict):
-    """One rule of a policy; margins in points."""
-
-    name: Label | None = None
-    task: Name | None = None
-    task_type: TaskTypePath | None = None
-    tasks: tuple[Name, ...] = ()
-    view: ViewName = "ability"
-    metric: str | None = None
-    margin: Points = 5.0
-    alpha: Annotated[float, Field(gt=0, le=0.5)] | None = None
-    min_n: Annotated[int, Field(ge=1)] = 1
-    required: bool = True
-    against: Literal["auto", "base", "locked", "previous"] = "auto"
-    max_truncated: Share = 0.05
-    max_infra: Share = 0.01
-
-    @model_validator(mode="after")
-    def _one_subject(self) -> RuleConfig:
-        if sum([self.task is not None, self.task_type is not None, bool(self.tasks)]) != 1:
-            raise ValueError("say what the rule is about: exactly one of task, task_type, tasks")
-        if self.view == "as_used" and self.required:
-            raise ValueError("the view as_used is advisory; set required: false")
-        return self
-
-
-class PolicyConfig(Strict):
-    name: Label
-    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    rules: Annotated[tuple[RuleConfig, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _decides(self) -> PolicyConfig:
-        required = [r for r in self.rules if r.required]
-        if not required:
-            raise ValueError("no rule is required, so nothing could ever block")
-        if all(r.against == "previous" for r in required):
-            raise ValueError(
-                "every required rule is against `previous`, which would allow a margin to be lost at every step; "
-                "add one against base or locked"
-            )
         return self
 
 
@@ -274,6 +204,8 @@ class Config(Strict):
     policy: str = "default"
     locked: Name | None = None
     """Alias of the release that chat is decided against where the base has no template."""
+    waivers: str | None = None
+    """File of waivers (gate/waivers.py)."""
     paths: Paths = Paths()
 
     @model_validator(mode="after")
@@ -344,10 +276,8 @@ def load_suite(value: str, root: Path) -> tuple[SuiteConfig, Path]:
     return validate(SuiteConfig, data, file, lines), file
 
 
-def load_policy(value: str, root: Path) -> PolicyConfig | None:
-    """A policy by shipped name or path. None for `default`, which is made from the suite (gate/policy.py)."""
-    if value == "default":
-        return None
+def load_policy(value: str, root: Path) -> PolicyConfig:
+    """A policy by shipped name (default, strict, smoke) or path."""
     file = _named_or_path(value, "configs", root, "policies")
     data, lines = load_yaml(file, "policy")
     return validate(PolicyConfig, data, file, lines)

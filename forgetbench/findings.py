@@ -31,8 +31,11 @@ def scored_metrics(ws: Workspace, loaded: Loaded) -> dict[str, str]:
     return metrics
 
 
-def about_the_suite(ws: Workspace, loaded: Loaded, comparison: Comparison) -> Comparison:
-    """The comparison with what the suite's samples and unscored sets mean for it."""
+def about_the_suite(ws: Workspace, loaded: Loaded, comparison: Comparison, *, whole: bool = True) -> Comparison:
+    """The comparison with what the suite's samples and unscored sets mean for it.
+
+    whole: all of a sample was asked; of a part of it nothing is said about the whole set.
+    """
     from forgetbench.analysis.subset import Design, full_set_change
     from forgetbench.tasks.select import sample
 
@@ -41,7 +44,7 @@ def about_the_suite(ws: Workspace, loaded: Loaded, comparison: Comparison) -> Co
     for entry, task in loaded:
         if not task.metrics:
             notes.append(f"{task.name} has no scorer: its answers are kept in the runs, and decide nothing")
-        elif entry.sample is not None and ws.limit is None:
+        elif whole and entry.sample is not None and ws.limit is None:
             drawn = sample(task.load(), entry.sample, entry.seed or 0)
             design = Design(drawn.stratum_of, drawn.sizes)
             mine = [s for s in comparison.scores if s.task == task.name and s.primary]
@@ -84,7 +87,7 @@ def with_training_data(
         verdict = one.verdict
         if any(c.leaks for c in against.values()):
             rest = {name: replace(c, scores=without(c.scores, leaked)) for name, c in against.items()}
-            other = decide(rest, verdict.policy)
+            other = decide(rest, verdict.policy, waivers=[use.waiver for use in verdict.waivers])
             same = "the same" if other.state == verdict.state else f"another, {other.state}"
             note = f"without the items found in the training data the verdict would be {same}: {other.reason}"
             verdict = replace(verdict, notes=(*verdict.notes, note))

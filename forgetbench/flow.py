@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from forgetbench.errors import UsageError
-from forgetbench.types import Decode, Item, Style, View
+from forgetbench.types import GREEDY, Decode, Item, Style, View
 from forgetbench.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from forgetbench.checkpoints.checkpoint import Checkpoint
     from forgetbench.config import SuiteTask
     from forgetbench.execute import Progress
+    from forgetbench.gate.baseline import Baseline
     from forgetbench.gate.policy import TaskFacts
     from forgetbench.gate.power import PowerTable
-    from forgetbench.gate.types import Against, Policy, Verdict
+    from forgetbench.gate.sequential import Order
+    from forgetbench.gate.types import Against, Policy, Rule, Verdict
     from forgetbench.planning.estimate import Estimate
     from forgetbench.planning.plan import TaskJob
     from forgetbench.runs.store import Run
@@ -49,9 +51,12 @@ class Judgement:
 def checkpoint(ws: Workspace, alias: str, *, to_run: bool = False) -> Checkpoint:
     """Resolve an alias; loads neither tokenizer nor torch. `to_run`: for a command that asks what is missing, so
     that the finished run of an endpoint without a declared fingerprint is left behind."""
+    from forgetbench import imported
     from forgetbench.checkpoints.endpoint_state import begin_fresh
     from forgetbench.checkpoints.resolve import resolve
 
+    if imported.is_imported(ws, alias):
+        return imported.checkpoint_of(ws, alias)
     if to_run:
         begin_fresh(ws.spec(alias), ws.cache)
     return resolve(ws.spec(alias), cache_dir=ws.cache)
@@ -153,34 +158,34 @@ def facts(ws: Workspace, loaded: Loaded) -> dict[str, TaskFacts]:
         if task.metrics:  # a set without a scorer has nothing that a rule could decide on
             items = selected(ws, entry, task)
             types = frozenset(item.task_type for item in items)
-            found[task.name] = TaskFacts(len(items), types, frozenset(entry.views or ws.suite.views))
+            views = frozenset(entry.views or ws.suite.views)
+            found[task.name] = TaskFacts(len(items), types, views, frozenset(task.metrics), _decodings(task))
     return found
 
 
+def _decodings(task: Task) -> frozenset[str]:
+    """Of an imported task those of its records."""
+    return frozenset(getattr(task, "decodings", (GREEDY,)))
+
+
 def check_policy(ws: Workspace, loaded: Loaded) -> None:
-    """Every rule of the policy has something to decide on, or a UsageError."""
+    """Every rule of the policy has something to decide on and every waiver its rule, or a UsageError."""
     from forgetbench.gate.policy import resolve_policy
+    from forgetbench.gate.waivers import check_waivers
 
     policy = resolve_policy(_policy_mapping(ws), facts(ws, loaded))
-    metrics = {task.name: set(task.metrics) for _, task in loaded}
-    for rule in policy.rules:
+    for rule in (*policy.rules, *policy.alarms):
         if rule.against == "locked" and ws.config.locked is None:
             raise UsageError(
                 f"policy '{policy.name}', rule '{rule.name}'",
                 "is against the locked release, and none is named",
                 "set `locked:` in forgetbench.yaml to an alias",
             )
-        known = set().union(*(m for t, m in metrics.items() if rule.task in (None, t)))
-        if rule.metric is not None and rule.metric not in known:
-            raise UsageError(
-                f"policy '{policy.name}', rule '{rule.name}'",
-                f"no task has the metric '{rule.metric}'",
-                f"use one of {', '.join(sorted(known))}",
-            )
+    check_waivers(ws.waivers, [policy])
 
 
-def _policy_mapping(ws: Workspace) -> dict[str, Any] | None:
-    return None if ws.policy is None else ws.policy.model_dump()
+def _policy_mapping(ws: Workspace) -> dict[str, Any]:
+    return ws.policy.model_dump()
 
 
 def policies(
@@ -192,6 +197,10 @@ def policies(
 
     scored_metrics(ws, loaded)  # nothing to compare: said before anything runs
     check_policy(ws, loaded)
+    if ws.baseline is not None:
+        from forgetbench.gate.baseline import check_checkpoint
+
+        check_checkpoint(ws.baseline, points[_locked_alias(ws, ws.baseline, base)], ws.suite.name)
     suite = facts(ws, loaded)
     made: dict[str, Policy] = {}
     for i, alias in enumerate(candidates):
@@ -205,6 +214,11 @@ def policies(
     return made
 
 
+def _locked_alias(ws: Workspace, baseline: Baseline, base: str) -> str:
+    """Whom a baseline lock is about: the locked release if it bears its name, else the base."""
+    return ws.config.locked if ws.config.locked and ws.config.locked == baseline.lock.alias else base
+
+
 def judge(
     ws: Workspace,
     loaded: Loaded,
@@ -212,15 +226,27 @@ def judge(
     policies: Mapping[str, Policy],
     base: str,
     candidates: Sequence[str],
+    *,
+    order: Order | None = None,
 ) -> list[Judgement]:
-    """Each candidate against the base, the locked release and the one before it. Raises IncomparableError."""
+    """Each candidate against the base, the locked release and the one before it. Raises IncomparableError.
+
+    order: of runs that ended when the rules were decided (sequential.py): all that is shown then holds at any
+    stopping time.
+    """
     from forgetbench.analysis.compare import compare_runs
     from forgetbench.analysis.pairing import Selection
     from forgetbench.findings import about_the_suite, scored_metrics
+    from forgetbench.floor import beside_floor
+    from forgetbench.gate.sequential import estimates, table_estimate
     from forgetbench.gate.verdict import decide
 
+    if ws.baseline is not None:
+        from forgetbench.gate.baseline import check_run
+
+        check_run(ws.baseline, runs[_locked_alias(ws, ws.baseline, base)], ws.suite.name)
     metrics = scored_metrics(ws, loaded)
-    scored = Selection(tasks=frozenset(metrics)) if len(metrics) < len(loaded) else None
+    scored = Selection(frozenset(metrics), by=ws.pair_by, shared_only=ws.shared_only)
     known: dict[tuple[str, str], Comparison] = {}
 
     def comparison(of: str, to: str) -> Comparison:
@@ -232,8 +258,13 @@ def judge(
                 selection=scored,
                 metrics=metrics,
                 banner=ws.suite.banner,
+                fit=None if order is None else table_estimate(order),
             )
-            known[of, to] = about_the_suite(ws, loaded, found)
+            if order is not None:
+                # Lengths and times have intervals at a fixed number of answers alone.
+                found = replace(found, answers=None)
+            found = replace(found, notes=(*ws.told, *found.notes)) if ws.told else found
+            known[of, to] = beside_floor(runs[of], about_the_suite(ws, loaded, found, whole=order is None))
         return known[of, to]
 
     made: list[Judgement] = []
@@ -246,26 +277,40 @@ def judge(
         # By identity: one comparison may stand in several places (the base is the locked release), and stays one.
         told = {id(c): replace(c, against=tuple(k for k in against if against[k] is c)) for c in against.values()}
         against = {k: told[id(c)] for k, c in against.items()}
-        made.append(Judgement(alias, against, decide(against, policies[alias])))
+        estimate = None if order is None else estimates(policies[alias], order)
+        made.append(Judgement(alias, against, decide(against, policies[alias], waivers=ws.waivers, estimate=estimate)))
     return made
 
 
 def power(ws: Workspace, loaded: Loaded, policy: Policy) -> PowerTable:
     """What the policy can decide with the suite's items; clusters count, not the items that share them."""
-    from forgetbench.gate.policy import matching_tasks
     from forgetbench.gate.power import plan_power
 
+    return plan_power(policy, sizes(ws, loaded, policy.rules))
+
+
+def sizes(ws: Workspace, loaded: Loaded, rules: Sequence[Rule]) -> dict[str, int]:
+    """Independent items by rule name; of a weighted score as many as would leave the same noise."""
+    from forgetbench.gate.policy_match import as_rules, in_type, matching_tasks
+
     suite = facts(ws, loaded)
-    sizes: dict[str, int] = {}
-    for rule in policy.rules:
-        clusters: set[object] = set()
+
+    def clusters(rule: Rule) -> int:
+        found: set[object] = set()
         for entry, task in loaded:
             if task.name in matching_tasks(rule, suite):
                 for item in selected(ws, entry, task):
-                    if not rule.task_type or f"{item.task_type}/".startswith(f"{rule.task_type}/"):
-                        clusters.add(item.cluster if item.cluster is not None else item.key)
-        sizes[rule.name] = len(clusters)
-    return plan_power(policy, sizes)
+                    if not rule.task_type or in_type(item.task_type, rule.task_type):
+                        found.add(item.cluster if item.cluster is not None else item.key)
+        return len(found)
+
+    made: dict[str, int] = {}
+    for rule in rules:
+        counts = [clusters(part) for part in as_rules(rule)]
+        weights = [part.weight for part in rule.parts] or [1.0]
+        noise = sum(w**2 / n for w, n in zip(weights, counts, strict=True) if n)
+        made[rule.name] = int(1.0 / noise + 1e-9) if noise and all(counts) else 0
+    return made
 
 
 def cost(ws: Workspace, point: Checkpoint, loaded: Loaded) -> Estimate:

@@ -29,10 +29,11 @@ def _no_bars() -> AbstractContextManager[ProgressOf]:
     return nullcontext(lambda alias: None)
 
 
-def target(ws: Workspace, point: Checkpoint, loaded: flow.Loaded, *, ask: bool = True) -> Target:
+def target(ws: Workspace, point: Checkpoint, loaded: flow.Loaded, *, ask: bool = True, replicate: int = 0) -> Target:
     """Everything that the suite asks of a checkpoint, and the folder that its answers go to.
 
-    What an endpoint refuses is left out and named: it is asked what that is, unless `ask` is False.
+    replicate: 1 for the noise floor: the same questions with other seeds, stored apart. What an endpoint refuses is
+    left out and named: it is asked what that is, unless `ask` is False.
     """
     from forgetbench.engines.openai_engine import OpenAIEngine
     from forgetbench.engines.registry import make_engine
@@ -46,7 +47,7 @@ def target(ws: Workspace, point: Checkpoint, loaded: flow.Loaded, *, ask: bool =
     identity = engine.identity
     work = flow.jobs(ws, loaded, point)
     limits = (lambda: engine.limits) if ask and isinstance(engine, OpenAIEngine) else None
-    plan = askable(build_plan(work, point), point, ws.cache, limits)
+    plan = askable(build_plan(work, point, replicate=replicate), point, ws.cache, limits)
     plan = replace(plan, skipped=(*plan.skipped, *warnings_of(task for _, task in loaded)))
     folder = run_folder(ws.runs, point.spec.alias, point.digest, identity)
     return Target(plan, work, point, folder, identity)
@@ -61,7 +62,11 @@ def unfinished(ws: Workspace, points: Sequence[Checkpoint], loaded: flow.Loaded)
 
 def stored(ws: Workspace, point: Checkpoint, loaded: flow.Loaded, say: flow.Say) -> Run:
     """The run as it lies on disk, no engine asked. A UsageError says what is missing and the cure."""
+    from forgetbench import imported
     from forgetbench.execute import execute_together
+
+    if imported.is_imported(ws, point.alias):
+        return imported.run_of(ws, point.alias)
 
     def refuse() -> Engine:
         raise UsageError(
@@ -86,6 +91,7 @@ def run_all(
     bars: Bars = _no_bars,
     use_cache: bool = True,
     settled: Collection[str] = (),
+    replicate: int = 0,
 ) -> dict[str, Run]:
     """The runs by alias, whatever is missing of them run first: group after group, one engine at a time.
 
@@ -93,21 +99,22 @@ def run_all(
     what there is to say of them has been said. After each group that was asked something, one line is said
     about what it took.
     """
+    from forgetbench import imported
     from forgetbench.checkpoints.endpoint_state import mark_complete
     from forgetbench.engines.pool import EnginePool, together
     from forgetbench.execute import complete
 
-    runs: dict[str, Run] = {}
+    runs = {p.alias: imported.run_of(ws, p.alias) for p in points if imported.is_imported(ws, p.alias)}
     with EnginePool() as pool:
-        for group in together(points):
+        for group in together([p for p in points if p.alias not in runs]):
             targets = []
             for point in group:
                 was_run = point.alias in settled
-                made = replace(target(ws, point, loaded), settled=was_run)
+                made = replace(target(ws, point, loaded, replicate=replicate), settled=was_run)
                 targets.append(made)
                 for line in () if was_run else made.plan.skipped:
                     say(line)
-            done = _run_group(targets, _engine_maker(ws, pool, group, loaded, say, use_cache), say, bars)
+            done = _run_group(targets, engine_maker(ws, pool, group, loaded, say, use_cache, replicate), say, bars)
             runs |= {point.alias: run for point, run in zip(group, done, strict=True)}
             for point, made in zip(group, targets, strict=True):
                 if not point.reusable and complete(made):
@@ -128,13 +135,14 @@ def _run_group(targets: Sequence[Target], make: Callable[[], Engine], say: flow.
     return runs
 
 
-def _engine_maker(
+def engine_maker(
     ws: Workspace,
     pool: EnginePool,
     group: Sequence[Checkpoint],
     loaded: flow.Loaded,
     say: flow.Say,
     use_cache: bool,
+    replicate: int = 0,
 ) -> Callable[[], Engine]:
     """What is called when something has to be asked: the only place where an engine is made and wrapped."""
     from forgetbench.engines.cache import cached_many
@@ -149,6 +157,6 @@ def _engine_maker(
         # The engine's own account of itself and not the announced one, so that `execute_together` still sees
         # whether the two are the same.
         served = {p.digest: (p, identity_of(engine, p)) for p in group}
-        return cached_many(engine, served, ws.cache / CACHE, on_note=say)
+        return cached_many(engine, served, ws.cache / CACHE, replicate, on_note=say)
 
     return make

@@ -7,12 +7,12 @@ import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from forgetbench.config import (
     Config,
     ModelConfig,
-    PolicyConfig,
+    Paths,
     SuiteConfig,
     SuiteTask,
     find_config,
@@ -20,10 +20,17 @@ from forgetbench.config import (
     load_policy,
     load_suite,
 )
+from forgetbench.config_policy import PolicyConfig
 from forgetbench.errors import ManyUsageErrors, UsageError, combined
+from forgetbench.runs.importers import IMPORTED
+
+PairBy = Literal["content", "key"]
+"""How the items of two runs are matched."""
 
 if TYPE_CHECKING:
     from forgetbench.checkpoints.spec import ModelSpec
+    from forgetbench.gate.baseline import Baseline
+    from forgetbench.gate.types import Waiver
     from forgetbench.tasks.base import Task
 
 
@@ -36,13 +43,21 @@ class Workspace:
     config: Config
     suite: SuiteConfig
     suite_file: Path
-    policy: PolicyConfig | None
-    """None: the default policy, made from the suite."""
+    policy: PolicyConfig
     data_dir: Path | None
     offline: bool
     limit: int | None = None
     unsafe_exec: bool = False
     """Generated programs run without a sandbox."""
+    waivers: tuple[Waiver, ...] = ()
+    baseline: Baseline | None = None
+    """The run that the base has to be."""
+    pair_by: PairBy = "content"
+    """`key`: items of imported runs are paired by their names, with the doubt shown."""
+    shared_only: bool = False
+    """What only one side has is left out, with a note, instead of refused."""
+    told: tuple[str, ...] = ()
+    """Lines for every comparison: what of an imported run is not compared."""
     chosen: tuple[str, ...] = ()
     """Aliases of the models named on the command line, in order; a folder gets its name as alias."""
 
@@ -171,6 +186,19 @@ def _is_folder(name: str) -> bool:
     return "\0" not in name and Path(name).expanduser().is_dir()
 
 
+def _is_imported(runs: Path, name: str) -> bool:
+    """Whether there are imported results of that name."""
+    from forgetbench.runs.importers.store import open_imported
+
+    return "\0" not in name and open_imported(runs, name) is not None
+
+
+def _imported_aliases(runs: Path) -> list[str]:
+    from forgetbench.runs.importers.store import aliases
+
+    return aliases(runs)
+
+
 def open_workspace(
     config: Path | None = None,
     *,
@@ -182,21 +210,40 @@ def open_workspace(
     limit: int | None = None,
     engine: str | None = None,
     unsafe_exec: bool = False,
+    waivers: Path | None = None,
+    baseline: Path | None = None,
+    pair_by: str = "content",
+    shared_only: bool = False,
+    importing: bool = False,
 ) -> Workspace:
-    """Read config, suite and policy; check that every model named exists. Raises UsageError."""
+    """Read config, suite, policy, waivers and baseline; check that every model named exists. Raises UsageError.
+
+    importing: for a command that makes an imported run, which needs no config.
+    """
+    if pair_by not in get_args(PairBy):
+        raise UsageError("--pair-by", f"there is no '{pair_by}'", f"use one of {', '.join(get_args(PairBy))}")
     try:
         file = find_config(config)
     except UsageError:
-        if not models or not all(_is_folder(m) for m in models):
+        here = Path.cwd() / Paths().runs
+        found = importing or (models and (all(_is_folder(m) for m in models) or _imported_aliases(here)))
+        if not found:
             raise
         root, known = Path.cwd(), {}
         loaded = None
     else:
         loaded = load_config(file)
         root, known = file.resolve().parent, dict(loaded.models)
+    runs = root / (Paths() if loaded is None else loaded.paths).runs
     chosen: list[str] = []
     for name in models:
         if loaded is not None and name in loaded.models:
+            if loaded.models[name].engine != IMPORTED and _is_imported(runs, name):
+                cure = "import the results again under another alias, and remove the imported run's folder"
+                raise UsageError(f"model '{name}'", "is a model of the config and an imported run too", cure)
+            chosen.append(name)
+        elif _is_imported(runs, name):
+            known[name] = ModelConfig(engine=IMPORTED)
             chosen.append(name)
         elif _is_folder(name):
             path = str(Path(name).expanduser().resolve())
@@ -205,17 +252,24 @@ def open_workspace(
             known[alias] = ModelConfig(path=path)
             chosen.append(alias)
         else:
-            cure = f"known aliases: {', '.join(known)}"
+            cure = f"known aliases: {', '.join([*known, *_imported_aliases(runs)])}"
             raise UsageError(f"model '{name}'", "is neither an alias of the config nor a folder", cure)
     if engine:
-        engines = get_args(ModelConfig.model_fields["engine"].annotation)
+        engines = [e for e in get_args(ModelConfig.model_fields["engine"].annotation) if e != IMPORTED]
         if engine not in engines:
             raise UsageError("--engine", f"'{engine}' is unknown", f"use one of {', '.join(engines)}")
-        known = {k: ModelConfig(**{**v.model_dump(), "engine": engine}) for k, v in known.items()}
+        known = {
+            k: v if v.engine == IMPORTED else ModelConfig(**{**v.model_dump(), "engine": engine})
+            for k, v in known.items()
+        }
+    if importing and not known:
+        known = {IMPORTED: ModelConfig(engine=IMPORTED)}  # a config has a model; what is imported is none of its
     loaded = Config(models=known) if loaded is None else loaded.model_copy(update={"models": known})
     cwd_or_root = Path.cwd() if suite is not None else root
     suite_config, suite_file = load_suite(suite or loaded.suite, cwd_or_root)
     policy_config = load_policy(policy or loaded.policy, Path.cwd() if policy is not None else root)
+    if waivers is None and loaded.waivers is not None:
+        waivers = root / loaded.waivers
     environment = os.environ.get("FORGETBENCH_DATA")
     folder, named_by = data_dir, "--data-dir"
     if folder is None and environment:
@@ -237,5 +291,25 @@ def open_workspace(
         offline=offline,
         limit=limit,
         unsafe_exec=unsafe_exec,
+        waivers=_waivers(waivers),
+        baseline=_baseline(baseline),
+        pair_by=cast("PairBy", pair_by),
+        shared_only=shared_only,
         chosen=tuple(chosen),
     )
+
+
+def _waivers(file: Path | None) -> tuple[Waiver, ...]:
+    if file is None:
+        return ()
+    from forgetbench.gate.waivers import load_waivers
+
+    return load_waivers(file)
+
+
+def _baseline(file: Path | None) -> Baseline | None:
+    if file is None:
+        return None
+    from forgetbench.gate.baseline import load_baseline
+
+    return load_baseline(file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,16 +13,21 @@ from forgetbench.analysis.answers import answer_change
 from forgetbench.analysis.evidence import evidence
 from forgetbench.analysis.forgetting import flips
 from forgetbench.analysis.groups import Group, groups
+from forgetbench.analysis.measures import measure_notes
 from forgetbench.analysis.paired import DRAWS, Estimator, estimator, interval
 from forgetbench.analysis.pairing import Selection, pair_frames
 from forgetbench.analysis.severity import is_catastrophic, severity
+from forgetbench.analysis.simultaneous import simultaneous_upper
 from forgetbench.analysis.types import FLAGS, OUTCOMES, Change, Comparison, PairedScores, Rates, SideInfo
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+Fit = Callable[[PairedScores], Estimator | None]
 ALPHA = 0.05
+_IMPORTED = "imported"
+"""The engine's name in the identity of imported results (runs/importers)."""
 _STRATUM_DRAWS = 2_000
 """A stratum's interval is read by eye and decides nothing: fewer draws, since MMLU has 57 of them."""
 
@@ -50,11 +55,13 @@ def compare_runs(
     bootstrap: int = DRAWS,
     seed: int = 0,
     banner: str = "",
+    fit: Fit | None = None,
 ) -> Comparison:
     """Compare two runs. Raises IncomparableError listing every difference, versions in the manifests
     included.
 
-    metrics: by task the metric it is decided on (`Task.metrics[0]`); records do not keep that order.
+    metrics: by task the metric it is decided on (`Task.metrics[0]`); records do not keep that order. fit: what takes
+    the place of `fit_scores` where the number of items was not planned (gate/sequential.py).
     """
     manifests = base.manifest_dict(), candidate.manifest_dict()
     aliases = base.alias, candidate.alias
@@ -76,6 +83,7 @@ def compare_runs(
         banner=banner,
         differences=differences,
         notes=notes,
+        fit=fit,
     )
 
 
@@ -93,6 +101,7 @@ def compare_frames(
     banner: str = "",
     differences: Sequence[str] = (),
     notes: Sequence[str] = (),
+    fit: Fit | None = None,
 ) -> Comparison:
     """Compare two frames with the columns of `Record` (`scores` as JSON text or mappings)."""
     pairing = pair_frames(
@@ -103,16 +112,18 @@ def compare_frames(
         differences=differences,
         aliases=_names(base.alias, candidate.alias),
     )
-    changes, silent = changes_of(pairing.scores, bootstrap=bootstrap, seed=seed)
+    changes, silent = changes_of(pairing.scores, bootstrap=bootstrap, seed=seed, fit=fit)
     catastrophe = is_catastrophic(_knowledge(changes))
     ruin = ("catastrophic: every knowledge task_type collapsed towards chance",) if catastrophe else ()
+    # After a sequential comparison only what holds at any stopping time may be shown.
+    measured = measure_notes(pairing.scores, changes, draws=bootstrap, seed=seed) if fit is None else []
     return Comparison(
         base=base,
         candidate=candidate,
         suite=suite,
         changes=tuple(changes),
         pairs=tuple(evidence(pairing)),
-        notes=(*ruin, *notes, *pairing.notes, *silent),
+        notes=(*ruin, *notes, *pairing.notes, *silent, *measured),
         manifest_differences=tuple(_manifest_differences(base.manifest, candidate.manifest)),
         banner=banner,
         scores=pairing.scores,
@@ -121,24 +132,27 @@ def compare_frames(
 
 
 def changes_of(
-    scores: Sequence[PairedScores], *, bootstrap: int = DRAWS, seed: int = 0
+    scores: Sequence[PairedScores], *, bootstrap: int = DRAWS, seed: int = 0, fit: Fit | None = None
 ) -> tuple[list[Change], list[str]]:
     """A Change for every group that has scored pairs, and notes on those that have none."""
     made: list[tuple[Group, Estimator]] = []
     notes: list[str] = []
     for group in groups(scores):
         draws = min(bootstrap, _STRATUM_DRAWS) if group.kind == "stratum" else bootstrap
-        fit = fit_scores(group.scores, draws=draws, seed=seed)
-        if fit is None:
-            notes.append(f"{group.name} ({group.scores.view}): not one pair without infra_error")
+        found = fit_scores(group.scores, draws=draws, seed=seed) if fit is None else fit(group.scores)
+        if found is None:
+            why = "not one pair without infra_error"
+            if scored(group.scores).any():  # of a sequential comparison
+                why = f"{group.scores.metric} is not shown: no bound on it holds at any stopping time"
+            notes.append(f"{group.name} ({group.scores.view}): {why}")
         else:
-            made.append((group, fit))
+            made.append((group, found))
     family: dict[tuple[str, str, bool], int] = {}
     for group, _ in made:
         key = (group.kind, group.scores.view, group.scores.primary)
         family[key] = family.get(key, 0) + 1
     return [
-        _change(group, fit, family[group.kind, group.scores.view, group.scores.primary]) for group, fit in made
+        _change(group, found, family[group.kind, group.scores.view, group.scores.primary]) for group, found in made
     ], notes
 
 
@@ -203,7 +217,7 @@ def _change(group: Group, fit: Estimator, family: int) -> Change:
         gained=moved.gained if moved else None,
         rel_forgotten=moved.rel_forgotten if moved else None,
         discordance=moved.discordance if moved else None,
-        severity=severity(fit.delta, two_sided.high, fit.upper(ALPHA / family)),
+        severity=severity(fit.delta, two_sided.high, simultaneous_upper(fit, family, ALPHA)),
         base_rates=rates_of(scores.base_outcomes, scores.base_flags),
         candidate_rates=rates_of(scores.candidate_outcomes, scores.candidate_flags),
         dropped_infra=int((~mask).sum()),
@@ -244,11 +258,30 @@ def _manifest_findings(
     for key in sorted(sides[0].keys() & sides[1].keys()):
         task, view, _ = key
         left, right = (_versions(side[key], view) for side in sides)
+        elsewhere = [name for name, side in zip(names, sides, strict=True) if _is_imported(side[key])]
+        if elsewhere:
+            unknown = [w for w in left.keys() | right.keys() if not (left.get(w) and right.get(w))]
+            left, right = ({k: v for k, v in side.items() if k not in unknown} for side in (left, right))
+            notes += _trusted(f"{task} ({view})", elsewhere, [side[key] for side in sides], "scorer version" in unknown)
         for what in sorted(left.keys() | right.keys()):
             if left.get(what) != right.get(what):
                 have = f"{names[0]} {left.get(what)}, {names[1]} {right.get(what)}"
                 differences.append(f"{task} ({view}): {what} differs: {have}")
     return differences, notes
+
+
+def _is_imported(entry: Mapping[str, Any]) -> bool:
+    return bool(entry["identity"].get("engine", {}).get("name") == _IMPORTED)
+
+
+def _trusted(where: str, names: Sequence[str], entries: Sequence[Mapping[str, Any]], unscored: bool) -> Iterator[str]:
+    """What of imported results cannot be checked; nothing where one harness scored both sides."""
+    made = [e["identity"]["engine"].get("from") if _is_imported(e) else "forgetbench" for e in entries]
+    if unscored and made[0] != made[1]:
+        yield (
+            f"{where}: {' and '.join(names)} imported, scored by {made[0]} and {made[1]}: "
+            "that both score alike is taken on trust"
+        )
 
 
 def _entries(

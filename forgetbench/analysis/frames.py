@@ -70,10 +70,14 @@ class SideFrame:
             if self.outcome[row] == infra:
                 continue
             if primary and trials[row]:
-                values[i], weights[i] = float(successes[row]) / float(trials[row]), float(trials[row])
+                right = successes[row]
+                if right is None or not 0 <= right <= trials[row]:
+                    missing += 1  # more right than asked is no rate, and would pass any margin
+                else:
+                    values[i], weights[i] = float(right) / float(trials[row]), float(trials[row])
                 continue
-            value = self.scores[row].get(metric)
-            if value is None or not math.isfinite(value):
+            value: object = self.scores[row].get(metric)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
                 missing += 1
             else:
                 values[i], weights[i] = value, 1.0
@@ -102,6 +106,7 @@ def _reduce(frame: pd.DataFrame, selection: Selection, replicate: int, alias: st
     missing = [c for c in _REQUIRED if c not in frame.columns]
     if missing:
         raise IncomparableError([f"the records of {alias} lack the columns {', '.join(missing)}"])
+    _check_types(frame, alias)
     absent = {name: default for name, default in _NUMBERS.items() if name not in frame.columns}
     frame = frame.assign(**absent) if absent else frame
     keep = (frame["round"].fillna(0) == 0) & (frame["replicate"].fillna(0) == replicate)
@@ -115,6 +120,29 @@ def _reduce(frame: pd.DataFrame, selection: Selection, replicate: int, alias: st
         rows = zip(frame["task"], frame["content_hash"], frame["occurrence"], strict=True)
         frame = frame[[ItemKey(str(t), str(c), int(o)) in wanted for t, c, o in rows]]
     return frame
+
+
+def _check_types(frame: pd.DataFrame, alias: str) -> None:
+    """Frames out of our own files have these types already; one of other making is told what is wrong with it."""
+    from forgetbench.runs.records import JSON_COLUMNS, KINDS
+
+    for name, (kind, _) in KINDS.items():
+        if name not in frame.columns or name in JSON_COLUMNS:
+            continue
+        wrong = frame[name].notna() & ~_fitting(frame[name], text=kind is str)
+        if name in _REQUIRED and name != "gold_hash":
+            wrong |= frame[name].isna()
+        if wrong.any():
+            value = repr(frame[name][wrong].tolist()[0])[:60]
+            what = "text" if kind is str else "a number"
+            raise IncomparableError([f"the records of {alias} have a {name} that is not {what}: {value}"])
+
+
+def _fitting(column: pd.Series[Any], *, text: bool) -> pd.Series[bool]:
+    """Which values are of the kind; by the dtype alone where it says so."""
+    if column.dtype == object:
+        return column.map(lambda v: isinstance(v, str) if text else isinstance(v, (int, float)) and abs(v) < 2**62)
+    return column.isna() | (str(column.dtype) in ("str", "string") if text else column.dtype.kind in "biuf")
 
 
 def _side(frame: pd.DataFrame, item: NDArray[np.int64], keys: list[ItemKey], alias: str) -> SideFrame:

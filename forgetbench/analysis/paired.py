@@ -20,12 +20,13 @@ clusters, about the rule of three: identical runs pass a margin only if the numb
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
-from forgetbench.analysis.bootstrap import cluster_sums, regularised_se, studentised_draws
-from forgetbench.analysis.significance import mcnemar_midp, normal_cdf, normal_quantile, paired_t
+from forgetbench.analysis.bootstrap import Lattice, cluster_sums, studentised_draws
+from forgetbench.analysis.significance import mcnemar_midp, normal_cdf, normal_quantile
 from forgetbench.analysis.tango import Table, score_bound, score_statistic
 from forgetbench.analysis.types import Interval
 
@@ -114,30 +115,55 @@ class ClusterEstimator:
     def __init__(
         self, d: Floats, clusters: NDArray[np.int64], *, scale: float = 1.0, draws: int = DRAWS, seed: int = 0
     ) -> None:
-        self.n = len(d)
-        self._scale = scale
-        groups = cluster_sums(np.asarray(d, dtype=np.float64) / scale, clusters)
-        self.n_clusters = groups.sums.size
-        self.delta = groups.mean * scale
-        self._mean = groups.mean
-        self._degenerate = self.n_clusters < 2
-        self._se = regularised_se(groups)
-        self._draws = studentised_draws(groups, draws, seed)
         unit = np.asarray(d, dtype=np.float64) / scale
-        fit = paired_t(unit, clusters)
-        self.unit_variance = (fit.se**2 if math.isfinite(fit.se) else 1.0) * self.n * scale**2
-        self._table = self._effective_table(unit, groups.sizes, fit.se)
+        lattice = cluster_sums(unit, clusters).lattice()
+        self._set(lattice, float((unit**2).mean()), scale=scale, draws=draws, seed=seed)
 
-    def _effective_table(self, d: Floats, sizes: Floats, se: float) -> Table:
+    @classmethod
+    def of_counts(
+        cls, values: Floats, counts: NDArray[np.int64], *, scale: float = 1.0, draws: int = DRAWS, seed: int = 0
+    ) -> Self:
+        """The same estimator from how many independent items have each difference; values (kinds,), ascending.
+
+        With many items on few values (K samples) that is far cheaper than building the items.
+        """
+        seen = counts > 0
+        unit = (np.asarray(values, dtype=np.float64)[seen] / scale).round(12)
+        lattice = Lattice(unit, np.ones(unit.size), counts[seen].astype(np.int64))
+        made = cls.__new__(cls)
+        made._set(lattice, float(lattice.counts @ unit**2) / lattice.groups, scale=scale, draws=draws, seed=seed)
+        return made
+
+    def _set(self, lattice: Lattice, square: float, *, scale: float, draws: int, seed: int) -> None:
+        """`square`: mean over items of the squared difference."""
+        self.n = round(lattice.items)
+        self.n_clusters = lattice.groups
+        self._scale = scale
+        self._lattice = lattice
+        self._resampling = draws, seed
+        self._mean = lattice.mean
+        self.delta = self._mean * scale
+        self._degenerate = self.n_clusters < 2
+        self._se = lattice.regularised_se
+        robust = lattice.robust_se
+        self.unit_variance = (robust**2 if math.isfinite(robust) else 1.0) * self.n * scale**2
+        self._table = self._effective_table(square, robust)
+
+    @cached_property
+    def _draws(self) -> Floats:
+        """Drawn when first asked for: a test that the score alone settles never is."""
+        return studentised_draws(self._lattice, *self._resampling)
+
+    def _effective_table(self, square: float, se: float) -> Table:
         """A 2x2 table with this mean and, by its size, this variance (size: n over the design effect)."""
         if self._degenerate:
             return Table(0.0, 0.0, 1.0)
-        mean = self._mean
-        discordance = max(float((d**2).mean()), abs(mean))
+        mean, lattice = self._mean, self._lattice
+        discordance = max(square, abs(mean))
         independent = max(discordance - mean**2, 0.0) / self.n
         # One more cluster that flipped whole: n of its items, and its square, at an average size.
-        robust = se**2 + float((sizes**2).mean()) / self.n**2
-        independent += float(sizes.mean()) / self.n**2
+        robust = se**2 + float(lattice.counts @ lattice.sizes**2) / lattice.groups / self.n**2
+        independent += lattice.items / lattice.groups / self.n**2
         n = self.n * independent / robust
         return Table((discordance + mean) / 2.0 * n, (discordance - mean) / 2.0 * n, n)
 
@@ -165,17 +191,18 @@ class ClusterEstimator:
         score = score_bound(self._table, -self._t_to_z(alpha))
         return min(max(bootstrap, score), 1.0) * self._scale
 
+    def guard_p_at_least(self, delta: float) -> float:
+        """The score test alone, without a draw: p_at_least is never smaller."""
+        return 1.0 if self._degenerate else self._z_to_p(score_statistic(self._table, delta / self._scale))
+
+    def guard_p_at_most(self, delta: float) -> float:
+        return 1.0 if self._degenerate else self._z_to_p(-score_statistic(self._table, delta / self._scale))
+
     def p_at_least(self, delta: float) -> float:
-        if self._degenerate:
-            return 1.0
-        score = self._z_to_p(score_statistic(self._table, delta / self._scale))
-        return max(score, self._tail(delta, "left"))
+        return 1.0 if self._degenerate else max(self.guard_p_at_least(delta), self._tail(delta, "left"))
 
     def p_at_most(self, delta: float) -> float:
-        if self._degenerate:
-            return 1.0
-        score = self._z_to_p(-score_statistic(self._table, delta / self._scale))
-        return max(score, self._tail(delta, "right"))
+        return 1.0 if self._degenerate else max(self.guard_p_at_most(delta), self._tail(delta, "right"))
 
     def _tail(self, delta: float, side: str) -> float:
         """Share of the draws at or beyond the observed t; (k + 1) / (B + 1), so that it is never 0."""

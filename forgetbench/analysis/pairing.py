@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from forgetbench.analysis.frames import SideFrame, flags_of, item_text, prepare, same
+from forgetbench.analysis.pairing_names import by_name
 from forgetbench.analysis.types import FLAGS, OUTCOMES, PairedScores
 from forgetbench.errors import IncomparableError
 from forgetbench.types import ItemKey, View
@@ -38,6 +39,9 @@ class Selection:
     """Leave out what only one side has, with a note, instead of refusing."""
     replicates: tuple[int, int] = (0, 0)
     """(base, candidate); (0, 1) of one checkpoint is the A/A floor."""
+    by: Literal["content", "key"] = "content"
+    """`key`: items of imported records that bear one name are one item, whatever their contents; what then differs
+    between the two is noted as a doubt and no reason to refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ def pair_frames(
     """
     chosen = selection or Selection()
     found = _Findings(list(differences))
+    if chosen.by == "key":
+        candidate = by_name(base, candidate, aliases, found.differences, found.notes)
     sides = prepare(base, candidate, chosen, aliases)
     for side in sides:
         if not len(side):
@@ -113,7 +119,7 @@ def pair_frames(
         raise IncomparableError(found.differences)
     matched = [m for view in _common_views(sides, found) for m in _match_view(sides, view, chosen, found)]
     for m in matched:
-        _check(sides, m, found)
+        _check(sides, m, found, doubtful=chosen.by == "key")
     if not matched and not found.differences:
         found.differences.append("no item is in both runs")
     clusters = _clusters(sides, matched, found)
@@ -198,9 +204,10 @@ def _matched(
     return Matched(*name, items, kept[0], kept[1], of[0], of[1], first[0], first[1])
 
 
-def _check(sides: tuple[SideFrame, SideFrame], m: Matched, found: _Findings) -> None:
-    """Whether the two sides were asked the same, item by item."""
+def _check(sides: tuple[SideFrame, SideFrame], m: Matched, found: _Findings, *, doubtful: bool = False) -> None:
+    """Whether the two sides were asked the same, item by item. doubtful: what differs is noted, not refused."""
     base, candidate = sides
+    severe = found.notes if doubtful else found.differences
     where = f"{m.task} ({m.view})"
 
     def differing(column: str) -> tuple[NDArray[np.int64], int]:
@@ -217,10 +224,10 @@ def _check(sides: tuple[SideFrame, SideFrame], m: Matched, found: _Findings) -> 
         ("task_type", "the task_type differs"),
         ("cluster", "the cluster differs"),
     ):
-        report(found.differences, what, differing(column)[0])
+        report(severe, what, differing(column)[0])
     prompts, unknown = differing("prompt_text_hash")
     if m.view == "ability":
-        report(found.differences, "the rendered prompt differs", prompts)
+        report(severe, "the rendered prompt differs", prompts)
         if unknown:
             found.notes.append(f"{where}: {unknown} items without a prompt hash: equal prompts are taken on trust")
         tokens, _ = differing("prompt_token_hash")
@@ -321,6 +328,8 @@ def _scores(
             keys=keys,
             base_flags=flags[0],
             candidate_flags=flags[1],
+            base_samples=samples[0].astype(np.float64),
+            candidate_samples=samples[1].astype(np.float64),
         )
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from forgetbench.analysis.bootstrap import cluster_sums, regularised_se, studentised_draws
+from forgetbench.analysis.bootstrap import cluster_sums, studentised_draws
+from forgetbench.analysis.paired import ClusterEstimator, interval
+from forgetbench.analysis.types import Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,14 +69,49 @@ def mean_pass_at_k(
     values = pass_at_k(trials, successes, k)
     n = int(values.size)
     labels = np.arange(values.size) if clusters is None else np.asarray(clusters)
-    groups = cluster_sums(values, labels)
+    lattice = cluster_sums(values, labels).lattice()
     tail = (1.0 - level) / 2.0
     if values.min() == values.max() and values[0] in (0.0, 1.0):
         # No item differs, so resampling shows nothing: the exact binomial bound on clusters (Clopper-Pearson).
-        bound = float(tail ** (1.0 / groups.sums.size))
+        bound = float(tail ** (1.0 / lattice.groups))
         return PassAtK(k, 1.0, bound, 1.0, n) if values[0] else PassAtK(k, 0.0, 0.0, 1.0 - bound, n)
-    draws = studentised_draws(groups, DRAWS, seed)
+    draws = studentised_draws(lattice, DRAWS, seed)
     upper, lower = np.quantile(draws, [1.0 - tail, tail])
-    se, mean = regularised_se(groups), groups.mean
+    se, mean = lattice.regularised_se, lattice.mean
     low, high = max(0.0, mean - float(upper) * se), min(1.0, mean - float(lower) * se)
     return PassAtK(k, mean, low, high, n)
+
+
+class PassChange(NamedTuple):
+    """How pass@k changed from base to candidate, over the same items."""
+
+    k: int
+    base: float
+    candidate: float
+    delta: float
+    interval: Interval
+    p_value: float
+    """Two-sided, of no change."""
+
+
+def pass_at_k_change(
+    base: tuple[Integers, Integers],
+    candidate: tuple[Integers, Integers],
+    k: int,
+    *,
+    clusters: Integers | None = None,
+    level: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> PassChange:
+    """Paired change of pass@k; each side is (trials, successes) of shape (items,), in the order of one another.
+
+    A fine-tune may raise pass@1 and lower pass@k (arXiv 2504.10478): compare several k before calling it better.
+    """
+    values = [pass_at_k(*side, k) for side in (base, candidate)]
+    if values[0].size != values[1].size:
+        raise ValueError("both sides need the same items")
+    labels = np.arange(values[0].size) if clusters is None else np.asarray(clusters)
+    fit = ClusterEstimator(values[1] - values[0], labels, draws=draws, seed=seed)
+    before, after = (float(v.mean()) for v in values)
+    return PassChange(k, before, after, fit.delta, interval(fit, level), fit.p_value())

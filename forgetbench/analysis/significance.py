@@ -70,11 +70,11 @@ def paired_t(d: Floats, clusters: NDArray[np.int64] | None = None) -> PairedT:
     from scipy.special import stdtr
 
     labels = np.arange(len(d)) if clusters is None else clusters
-    groups = cluster_sums(np.asarray(d, dtype=np.float64), labels)
-    count = groups.sums.size
+    groups = cluster_sums(np.asarray(d, dtype=np.float64), labels).lattice()
+    count = groups.groups
     if count < 2:
         return PairedT(groups.mean, math.nan, math.nan, 0, math.nan)
-    se = math.sqrt(groups.residual_squares * count / (count - 1)) / float(groups.sizes.sum())
+    se = groups.robust_se
     if se == 0.0:
         if groups.mean == 0.0:
             return PairedT(0.0, 0.0, 0.0, count - 1, 1.0)

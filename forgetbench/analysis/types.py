@@ -175,6 +175,9 @@ class PairedScores:
     base_flags: NDArray[np.int64]
     """(n, 4): samples by flag, columns as in FLAGS."""
     candidate_flags: NDArray[np.int64]
+    base_samples: NDArray[np.float64]
+    """Samples that an item's score is the mean of; imported successes out of K count K."""
+    candidate_samples: NDArray[np.float64]
 
     def pick(self, mask: NDArray[Any]) -> PairedScores:
         """The items where `mask` (n,) is true."""
@@ -194,6 +197,8 @@ _ARRAYS = (
     "keys",
     "base_flags",
     "candidate_flags",
+    "base_samples",
+    "candidate_samples",
 )
 
 

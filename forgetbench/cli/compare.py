@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from forgetbench import flow
+from forgetbench import flow, imported
 from forgetbench.cli.output import console, print_json, say
+from forgetbench.cli.outputs import Outputs
 from forgetbench.cli.work import How, run_points
 from forgetbench.errors import UsageError
 from forgetbench.workspace import Workspace
 
 if TYPE_CHECKING:
+    from forgetbench.gate.types import Against
     from forgetbench.report.embed import Embed
+    from forgetbench.runs.store import Run
     from forgetbench.training.data import TrainingText
 
 
@@ -42,19 +46,26 @@ def compare(
     *,
     how: How,
     report: ReportAs,
+    outputs: Outputs,
     as_json: bool,
     train_data: Sequence[Path] = (),
+    sequential: bool = False,
 ) -> None:
     report.check()
-    judged = _judge(ws, base, candidates, how=how, train_data=train_data)
+    if sequential:
+        judged = _judge_sequentially(ws, base, candidates, how=how, train_data=train_data)
+    else:
+        judged = _judge(ws, base, candidates, how=how, train_data=train_data)
     path = _write_report(ws, judged, report)
     _show(judged, path, as_json)
+    outputs.verdicts([j.verdict for j in judged])
     sys.exit(judged[-1].verdict.exit_code)
 
 
-def gate(ws: Workspace, base: str, candidates: Sequence[str], *, as_json: bool) -> None:
+def gate(ws: Workspace, base: str, candidates: Sequence[str], *, outputs: Outputs, as_json: bool) -> None:
     judged = _judge(ws, base, candidates)
     _show(judged, None, as_json)
+    outputs.verdicts([j.verdict for j in judged])
     sys.exit(judged[-1].verdict.exit_code)
 
 
@@ -78,8 +89,8 @@ def _judge(
     """With `how`, what is missing is run first; without it nothing is asked."""
     if base in candidates and len(candidates) > 1:
         raise UsageError(f"candidate '{base}'", "is the base itself", "compare it alone, or leave it out")
-    loaded = ws.tasks()
     aliases = flow.aliases(ws, base, candidates)
+    ws, loaded = imported.tasks(ws, aliases)
     points = {alias: flow.checkpoint(ws, alias, to_run=how is not None) for alias in aliases}
     policies = flow.policies(ws, loaded, points, base, candidates)
     texts = _training_texts(train_data)
@@ -95,6 +106,38 @@ def _judge(
         where = ", ".join(file.name for file in train_data)
         judged = with_training_data(ws, loaded, judged, texts, where)
     return judged
+
+
+def _judge_sequentially(
+    ws: Workspace, base: str, candidates: Sequence[str], *, how: How, train_data: Sequence[Path]
+) -> list[flow.Judgement]:
+    """References whole, the candidate only as far as its rules need it."""
+    from forgetbench import sequential
+
+    if len(candidates) > 1:
+        problem = f"is for one candidate, and {len(candidates)} are named"
+        raise UsageError("--sequential", problem, "compare them one by one")
+    (candidate,) = candidates
+    if train_data:
+        problem = "cannot go with --train-data: without the leaked items other rules would have been decided"
+        raise UsageError("--sequential", problem, "leave out one of the two")
+    aliases = flow.aliases(ws, base, candidates)
+    ws, loaded = imported.tasks(ws, aliases)
+    if imported.is_imported(ws, candidate):
+        problem = f"has nothing to ask: {candidate} is an imported run"
+        raise UsageError("--sequential", problem, "leave it out")
+    points = {alias: flow.checkpoint(ws, alias, to_run=True) for alias in aliases}
+    policies = flow.policies(ws, loaded, points, base, candidates)
+    references = [alias for alias in aliases if alias != candidate or alias == base]
+    runs = run_points(ws, [points[alias] for alias in references], loaded, how)
+    against: dict[Against, Run] = {"base": runs[base]}
+    if ws.config.locked and ws.config.locked != candidate:
+        against["locked"] = runs[ws.config.locked]
+    policy = policies[candidate]
+    found = sequential.run(ws, points[candidate], against, loaded, policy, say, use_cache=how.use_cache)
+    say("comparing")
+    judged = flow.judge(ws, loaded, found.runs, {candidate: found.policy}, base, candidates, order=found.order)
+    return [replace(j, verdict=replace(j.verdict, notes=(*found.notes, *j.verdict.notes))) for j in judged]
 
 
 def _training_texts(files: Sequence[Path]) -> list[TrainingText]:
@@ -126,6 +169,8 @@ def _write_report(ws: Workspace, judged: Sequence[flow.Judgement], report: Repor
 
 
 def _show(judged: Sequence[flow.Judgement], path: Path | None, as_json: bool) -> None:
+    for line in dict.fromkeys(u.line for j in judged for u in j.verdict.waivers if u.state == "expired"):
+        say(f"forgetbench: error: {line}")
     if as_json:
         print_json(_as_json(judged, path))
         return
@@ -150,15 +195,18 @@ def _as_json(judged: Sequence[flow.Judgement], path: Path | None) -> dict[str, A
 
 def plan(ws: Workspace, base: str, candidates: Sequence[str], *, as_json: bool) -> None:
     """Run nothing: what would be asked, what it would cost, and what it could see."""
-    loaded = ws.tasks()
     aliases = flow.aliases(ws, base, candidates)
+    ws, loaded = imported.tasks(ws, aliases)
     points = {alias: flow.checkpoint(ws, alias) for alias in aliases}
     policy = flow.policies(ws, loaded, points, base, candidates)[candidates[-1]]
-    costs = [(alias, flow.cost(ws, points[alias], loaded)) for alias in aliases]
+    own = [alias for alias in aliases if not imported.is_imported(ws, alias)]
+    costs = [(alias, flow.cost(ws, points[alias], loaded)) for alias in own]
     power = flow.power(ws, loaded, policy)
+    from forgetbench.gate.alarms import chances
     from forgetbench.report.plan import plan_to_dict, print_plan
 
+    alarms = chances(policy, flow.sizes(ws, loaded, policy.alarms))
     if as_json:
-        print_json(plan_to_dict(costs, power))
+        print_json(plan_to_dict(costs, power, alarms))
     else:
-        print_plan(console(), costs, power)
+        print_plan(console(), costs, power, alarms)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forgetbench import flow
+from forgetbench import flow, imported
 from forgetbench.cli.output import print_json, say
 from forgetbench.errors import UsageError
 from forgetbench.workspace import Workspace
@@ -44,10 +44,10 @@ def _comparison(ws: Workspace, base: str, candidate: str) -> Comparison:
     from forgetbench.analysis.pairing import Selection
     from forgetbench.findings import scored_metrics
 
-    loaded = ws.tasks()
+    ws, loaded = imported.tasks(ws, [base, candidate])
     metrics = scored_metrics(ws, loaded)
     runs = {alias: flow.run(ws, alias, loaded, say=say, generate=False) for alias in (base, candidate)}
-    selection = Selection(tasks=frozenset(metrics))
+    selection = Selection(frozenset(metrics), by=ws.pair_by, shared_only=ws.shared_only)
     return compare_runs(runs[base], runs[candidate], suite=ws.suite.name, selection=selection, metrics=metrics)
 
 

@@ -38,7 +38,8 @@ def ls(config: Path | None, as_json: bool) -> None:
         table.add_column(column)
     for run in runs:
         entries = ", ".join(
-            f"{e.identity.task}/{e.identity.view} {e.n_records:,}{'' if e.state == 'complete' else ' unfinished'}"
+            f"{e.identity.task}/{e.identity.view} {e.n_records:,}"
+            f"{' floor' if e.identity.replicate else ''}{'' if e.state == 'complete' else ' unfinished'}"
             for e in run.entries
         )
         engine = run.manifest.engine.get("name", "")
@@ -54,7 +55,13 @@ def _summary(run: Any) -> dict[str, Any]:
         "updated": run.manifest.updated,
         "engine": run.manifest.engine,
         "tasks": [
-            {"task": e.identity.task, "view": e.identity.view, "records": e.n_records, "state": e.state}
+            {
+                "task": e.identity.task,
+                "view": e.identity.view,
+                "replicate": e.identity.replicate,
+                "records": e.n_records,
+                "state": e.state,
+            }
             for e in run.entries
         ],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from forgetbench import flow
+from forgetbench import flow, imported
 from forgetbench.cli.output import print_json, say
 from forgetbench.cli.progress import is_shown_elsewhere
 from forgetbench.cli.work import How, run_points
@@ -18,6 +18,9 @@ def run(ws: Workspace, how: How, *, only: Sequence[str] = (), as_json: bool) -> 
     if unknown:
         raise UsageError("--only", f"'{unknown[0]}' is none of the models named", f"use {', '.join(ws.chosen)}")
     aliases = list(dict.fromkeys(alias for alias in ws.chosen if not only or alias in only))
+    for alias in aliases:
+        if imported.is_imported(ws, alias):
+            raise UsageError(f"model '{alias}'", "is imported: there is nothing to run", "leave it out")
     loaded = ws.tasks()
     # Now, since a wrong path must not surface after an hour.
     points = [flow.checkpoint(ws, alias, to_run=True) for alias in aliases]

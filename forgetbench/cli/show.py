@@ -158,7 +158,7 @@ def _listed(keys: Sequence[ItemKey]) -> str:
 
 def _records(run: Run, key: ItemKey) -> list[Record]:
     def mine(records: Iterable[Record]) -> list[Record]:
-        return [r for r in records if r.key == key and r.round == 0]
+        return [r for r in records if r.key == key and r.round == 0 and r.replicate == 0]
 
     if not any(e.identity.task == key.task for e in run.entries):
         raise UsageError(str(key), f"{run.alias} has no records of {key.task}", f"run it: forgetbench run {run.alias}")

@@ -15,11 +15,12 @@ def validate(
     *,
     suite: str | None,
     policy: str | None,
+    waivers: Path | None,
     data_dir: Path | None,
     offline: bool,
     as_json: bool,
 ) -> None:
-    ws = open_workspace(config, suite=suite, policy=policy, data_dir=data_dir, offline=offline)
+    ws = open_workspace(config, suite=suite, policy=policy, waivers=waivers, data_dir=data_dir, offline=offline)
     errors: list[UsageError] = []
     points = []
     for alias in ws.config.models:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forgetbench import devices, flow, running
+from forgetbench import devices, flow, imported, running
 from forgetbench.cli.children import run_children
 from forgetbench.cli.output import say
 from forgetbench.cli.progress import bars
@@ -62,10 +62,11 @@ def run_points(ws: Workspace, points: Sequence[Checkpoint], loaded: flow.Loaded,
     if named is not None:
         # Before any engine is made: what an engine calls itself depends on what it sees.
         os.environ[devices.VARIABLE] = ",".join(named)
-    on = devices.side_by_side(points, named)
+    own = [point for point in points if not imported.is_imported(ws, point.alias)]
+    on = devices.side_by_side(own, named)
     settled: list[str] = []
-    if len(on) > 1 and len(together(points)) > 1:
-        groups = [[p.alias for p in group] for group in together(running.unfinished(ws, points, loaded))]
+    if len(on) > 1 and len(together(own)) > 1:
+        groups = [[p.alias for p in group] for group in together(running.unfinished(ws, own, loaded))]
         if len(groups) > 1:
             run_children(groups, on, lambda aliases: how.child(ws, aliases))
             settled = [alias for group in groups for alias in group]

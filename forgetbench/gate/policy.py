@@ -1,55 +1,29 @@
 """From what a user wrote (or did not write) to the frozen rules that a verdict is made with.
 
-Default margins, in points: MMLU 1, GSM8K 3, IFEval 5, TruthfulQA 4, HumanEval and MBPP pooled 5 (notes on
-metrics, 'The gate'). They are meant for the full sets: a subset could never certify them, so it gets the
-general margin of 5, as does every top-level task_type of a user's own sets.
+Default margins, in points: MMLU 1, GSM8K 3, IFEval 5, TruthfulQA 4, HumanEval and MBPP pooled 5 (notes on metrics, 'The
+gate'); they stand in `configs/policies/default.yaml`. They are meant for the full sets: a subset could never certify
+them, so it gets the general margin of 5, as does every top-level task_type of a user's own sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 from forgetbench.errors import UsageError
-from forgetbench.gate.types import Against, Policy, Rule
+from forgetbench.gate.policy_formula import Term, parse
+from forgetbench.gate.policy_match import EVERYTHING, TaskFacts, in_type, matching_tasks, unmatched, unmeasured
+from forgetbench.gate.policy_suite import rule_name, suite_rules
+from forgetbench.gate.types import Against, Part, Policy, Rule
 from forgetbench.types import View
 
+__all__ = ["TaskFacts", "chat_reference", "matching_tasks", "resolve_policy"]
+
 GENERAL_MARGIN = 0.05
+"""Of a rule that names none."""
 ALPHA = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFacts:
-    """What a policy has to know of a task of the suite."""
-
-    n: int
-    """Items selected."""
-    task_types: frozenset[str] = field(default_factory=frozenset)
-    views: frozenset[str] = frozenset({"ability"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Default:
-    tasks: tuple[str, ...]
-    margin: float
-    full: int
-    """Items of the full set."""
-    required: bool = True
-
-
-_DEFAULTS = (
-    _Default(("mmlu",), 0.01, 14_042),
-    _Default(("gsm8k",), 0.03, 1_319),
-    _Default(("ifeval",), 0.05, 541),
-    _Default(("truthfulqa",), 0.04, 817),
-    _Default(("humaneval", "mbpp"), 0.05, 542),
-    # Shown beside the above and never decisive: the same questions scored another way, the same programs on more tests.
-    _Default(("truthfulqa_gen",), 0.05, 817, required=False),
-    _Default(("humaneval_plus",), 0.05, 164, required=False),
-    _Default(("mbpp_plus",), 0.05, 378, required=False),
-)
-_DECIDING: tuple[View, ...] = ("ability", "chat")
 
 
 def chat_reference(*, base: bool, locked: bool, previous: bool) -> Against | None:
@@ -57,6 +31,13 @@ def chat_reference(*, base: bool, locked: bool, previous: bool) -> Against | Non
     has a chat template. None: nothing to decide it against.
     """
     return "base" if base else "locked" if locked else "previous" if previous else None
+
+
+@lru_cache(maxsize=1)
+def _default() -> Mapping[str, Any]:
+    from forgetbench.config import load_policy
+
+    return load_policy("default", Path()).model_dump()
 
 
 def resolve_policy(
@@ -67,30 +48,47 @@ def resolve_policy(
 ) -> Policy:
     """The frozen policy for one candidate.
 
-    policy: the validated mapping of a policy file (margins in points); None: the default, made from the
-    suite. suite: its tasks by name. chat_against: see `chat_reference`; with None the rules on chat that leave
-    their reference open are not in force, which the policy says. Raises UsageError for a required rule that
-    matches nothing in the suite: it must never look like a pass.
+    policy: the validated mapping of a policy file (margins in points); None: the default. suite: its tasks by name.
+    chat_against: see `chat_reference`; with None the rules on chat that leave their reference open are not in force,
+    which the policy says. Raises UsageError for a required rule or an alarm that matches nothing in the suite, or that
+    wants a metric or samples which what it matches does not have: it must never look like a pass.
     """
-    if policy is None:
-        return Policy("default", tuple(_default_rules(suite, chat_against)), ALPHA)
+    policy = _default() if policy is None else policy
     name = str(policy.get("name", "policy"))
     alpha = float(policy.get("alpha", ALPHA))
-    raws: Sequence[Mapping[str, Any]] = policy.get("rules", ())
+    raws: Sequence[Mapping[str, Any]] = policy.get("rules") or ()
     # The first instruction-tuned checkpoint of a base without a template: there is no chat to hold it against.
     # Rules that name what they are against stay, and stay undecided where it does not exist.
     idle = [r for r in raws if chat_against is None and r.get("view") == "chat" and r.get("against") in (None, "auto")]
-    rules = [_rule(raw, alpha, chat_against) for raw in raws if raw not in idle]
-    doubled = sorted({r.name for r in rules if [x.name for x in rules].count(r.name) > 1})
-    if doubled:
-        raise UsageError(f"policy '{name}'", f"two rules are called '{doubled[0]}'", "give each a `name` of its own")
-    for rule in rules:
-        problem = _unmatched(rule, suite)
-        if problem and rule.required:
-            raise UsageError(f"policy '{name}', rule '{rule.name}'", *problem)
-    if not any(r.required for r in rules) and not idle:
+    written = [r for raw in raws if raw not in idle for r in _rules(raw, name, alpha, suite, chat_against)]
+    made: list[Rule] = []
+    if policy.get("suite_rules") is not None:
+        names = {r.name for r in written}
+        made = [r for r in suite_rules(policy["suite_rules"], suite, alpha, chat_against) if r.name not in names]
+    rules = [*made, *written]
+    alarms = [_alarm(raw, chat_against) for raw in policy.get("alarms") or () if not _is_idle(raw, chat_against)]
+    _check(name, rules, alarms, suite)
+    if not made and not any(r.required for r in rules) and not idle and policy.get("suite_rules") is None:
         raise UsageError(f"policy '{name}'", "no rule is required, so nothing could ever block", "require one")
-    return Policy(name, tuple(rules), alpha, _not_in_force(len(idle)))
+    return Policy(name, tuple(rules), alpha, _not_in_force(len(idle)), tuple(alarms))
+
+
+def _is_idle(raw: Mapping[str, Any], chat_against: Against | None) -> bool:
+    return chat_against is None and raw.get("view") == "chat" and raw.get("against") in (None, "auto")
+
+
+def _check(name: str, rules: Sequence[Rule], alarms: Sequence[Rule], suite: Mapping[str, TaskFacts]) -> None:
+    for kind, group in (("rule", rules), ("alarm", alarms)):
+        names = [r.name for r in group]
+        doubled = sorted({n for n in names if names.count(n) > 1})
+        if doubled:
+            problem = f"two {kind}s are called '{doubled[0]}'"
+            raise UsageError(f"policy '{name}'", problem, "give each a `name` of its own")
+        for rule in group:
+            problems = [unmatched(rule, suite) if rule.required or kind == "alarm" else None, unmeasured(rule, suite)]
+            for found in problems:
+                if found is not None:
+                    raise UsageError(f"policy '{name}', {kind} '{rule.name}'", *found)
 
 
 def _not_in_force(n: int) -> tuple[str, ...]:
@@ -100,126 +98,102 @@ def _not_in_force(n: int) -> tuple[str, ...]:
     return (f"{rules} not in force: neither the base nor a locked or previous checkpoint has a chat template",)
 
 
-def _rule(raw: Mapping[str, Any], alpha: float, chat_against: Against | None) -> Rule:
+def _rules(
+    raw: Mapping[str, Any],
+    policy: str,
+    alpha: float,
+    suite: Mapping[str, TaskFacts],
+    chat_against: Against | None,
+) -> list[Rule]:
+    """The rule, or with `each` one for everything that it matches."""
+    if not raw.get("each"):
+        return [_rule(raw, alpha, suite, chat_against)]
     view: View = raw.get("view") or "ability"
-    auto: Against = (chat_against or "previous") if view == "chat" else "base"
-    wanted: Against | Literal["auto"] = raw.get("against") or "auto"
-    against: Against = auto if wanted == "auto" else wanted
+    pattern = EVERYTHING if raw.get("all") else str(raw["task_type"])
+    here = {name: facts for name, facts in suite.items() if facts.n > 0 and view in facts.views}
+    types = {t for facts in here.values() for t in facts.task_types if in_type(t, pattern)}
+    if raw["each"] == "task":
+        found = sorted(name for name, facts in here.items() if any(t in types for t in facts.task_types))
+        key = "task"
+    else:
+        # As deep as the pattern: `*` gives top levels, `knowledge/*` second levels.
+        found = sorted({"/".join(t.split("/")[: pattern.count("/") + 1]) for t in types})
+        key = "task_type"
+    given = raw.get("name")
+    if not found and raw.get("required", True):
+        cure = f"it has {', '.join(sorted({t for f in here.values() for t in f.task_types})) or 'none'}"
+        problem = f"no item of the suite has a task_type like '{pattern}' in the {view} view"
+        raise UsageError(f"policy '{policy}', rule '{given or pattern}'", problem, f"{cure}; or set required: false")
+    open_raw = {**raw, "all": False, "task_type": None, "each": None, "name": None}
+    made = []
+    for subject in found:
+        name = rule_name(f"{given}: {subject}" if given else subject, view)
+        made.append(_rule({**open_raw, key: subject, "name": name}, alpha, suite, chat_against))
+    return made
+
+
+def _rule(raw: Mapping[str, Any], alpha: float, suite: Mapping[str, TaskFacts], chat_against: Against | None) -> Rule:
+    view: View = raw.get("view") or "ability"
     tasks = tuple(raw.get("tasks") or ())
-    subject = raw.get("task") or raw.get("task_type") or "+".join(tasks)
+    formula = str(raw.get("formula") or "")
     return Rule(
-        name=raw.get("name") or _name(str(subject), view),
+        name=raw.get("name") or rule_name(_subject(raw), view),
         view=view,
         task=raw.get("task"),
-        task_type=raw.get("task_type"),
+        task_type=EVERYTHING if raw.get("all") else raw.get("task_type"),
         tasks=tasks,
         metric=raw.get("metric"),
         margin=float(raw.get("margin", 100 * GENERAL_MARGIN)) / 100.0,
         alpha=float(raw.get("alpha") or alpha),
         min_n=int(raw.get("min_n") or 1),
         required=bool(raw.get("required", True)) and view != "as_used",
-        against=against,
+        against=_against(raw, view, chat_against),
         max_truncated=float(raw.get("max_truncated", 0.05)),
         max_infra=float(raw.get("max_infra", 0.01)),
+        max_unparsed=None if raw.get("max_unparsed") is None else float(raw["max_unparsed"]),
+        estimand=raw.get("estimand") or "auto",
+        temperature=raw.get("temperature"),
+        samples=raw.get("samples"),
+        test=raw.get("test") or "auto",
+        on_inconclusive=raw.get("on_inconclusive") or "inconclusive",
+        parts=tuple(_part(term, suite) for term in parse(formula)) if formula else (),
+        formula=formula,
     )
 
 
-def _name(subject: str, view: str) -> str:
-    return subject if view == "ability" else f"{subject} ({view})"
+def _subject(raw: Mapping[str, Any]) -> str:
+    if raw.get("all"):
+        return "all"
+    return str(raw.get("task") or raw.get("task_type") or "+".join(raw.get("tasks") or ()) or "score")
 
 
-def matching_tasks(rule: Rule, suite: Mapping[str, TaskFacts]) -> list[str]:
-    """The suite's tasks that hold items of a rule, under its view."""
-    wanted = (rule.task,) if rule.task else rule.tasks
-    return [
-        name
-        for name, facts in suite.items()
-        if facts.n > 0
-        and rule.view in facts.views
-        and (name in wanted if wanted else any(_below(t, rule.task_type or "") for t in facts.task_types))
-    ]
+def _against(raw: Mapping[str, Any], view: View, chat_against: Against | None) -> Against:
+    auto: Against = (chat_against or "previous") if view == "chat" else "base"
+    wanted: Against | Literal["auto"] = raw.get("against") or "auto"
+    return auto if wanted == "auto" else wanted
 
 
-def _below(path: str, top: str) -> bool:
-    return path == top or path.startswith(f"{top}/")
+def _part(term: Term, suite: Mapping[str, TaskFacts]) -> Part:
+    """A name of a task is that task; any other is a task_type."""
+    is_task = term.subject in suite
+    return Part(
+        weight=term.weight,
+        task=term.subject if is_task else None,
+        task_type=None if is_task else term.subject,
+        metric=term.metric,
+    )
 
 
-def _unmatched(rule: Rule, suite: Mapping[str, TaskFacts]) -> tuple[str, str] | None:
-    """(problem, cure) where a rule names what the suite does not have."""
-    found = matching_tasks(rule, suite)
-    wanted = (rule.task,) if rule.task else rule.tasks
-    missing = [t for t in wanted if t not in found]
-    if found and not missing:
-        return None
-    for task in missing:
-        if task in suite and suite[task].n > 0:
-            views = ", ".join(sorted(suite[task].views))
-            return f"the suite does not run {task} in the {rule.view} view", f"it runs it in: {views}"
-    if wanted:
-        return f"no task '{missing[0]}' in the suite", f"it has {_listed(suite)}; or set required: false"
-    types = {t for facts in suite.values() if rule.view in facts.views for t in facts.task_types}
-    problem = f"no item of the suite has the task_type '{rule.task_type}' in the {rule.view} view"
-    return problem, f"it has {_listed(types)}; or set required: false"
-
-
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
-
-
-def _default_rules(suite: Mapping[str, TaskFacts], chat_against: Against | None) -> Sequence[Rule]:
-    rules: list[Rule] = []
-    for view in _DECIDING:
-        against: Against | None = "base" if view == "ability" else chat_against
-        if against is None:
-            continue
-        here = {name: facts for name, facts in suite.items() if view in facts.views and facts.n > 0}
-        rules += _built_in(here, view, against)
-        rules += _own_sets(here, view, against)
-    return rules
-
-
-def _built_in(suite: Mapping[str, TaskFacts], view: View, against: Against) -> list[Rule]:
-    rules = []
-    for default in _DEFAULTS:
-        present = tuple(t for t in default.tasks if t in suite)
-        if not present:
-            continue
-        whole = present == default.tasks and sum(suite[t].n for t in present) >= default.full
-        rules.append(
-            Rule(
-                name=_name("+".join(present), view),
-                view=view,
-                task=present[0] if len(present) == 1 else None,
-                tasks=present if len(present) > 1 else (),
-                margin=default.margin if whole else GENERAL_MARGIN,
-                # One of a pooled pair alone is too small to certify anything: HumanEval cannot hold 8 points.
-                required=default.required and present == default.tasks,
-                against=against,
-            )
-        )
-    return rules
-
-
-def _own_sets(suite: Mapping[str, TaskFacts], view: View, against: Against) -> list[Rule]:
-    """A rule per top-level task_type; per set where a benchmark with its own rule has that type too."""
-    known = {t for default in _DEFAULTS for t in default.tasks}
-    taken = {_top(t) for name in known & suite.keys() for t in suite[name].task_types}
-    types: set[str] = set()
-    rules = []
-    for name, facts in suite.items():
-        if name in known:
-            continue
-        tops = {_top(t) for t in facts.task_types}
-        if tops and not tops & taken:
-            types |= tops
-        else:
-            rules.append(Rule(_name(name, view), view=view, task=name, margin=GENERAL_MARGIN, against=against))
-    typed = [
-        Rule(_name(top, view), view=view, task_type=top, margin=GENERAL_MARGIN, against=against)
-        for top in sorted(types)
-    ]
-    return [*typed, *rules]
-
-
-def _top(path: str) -> str:
-    return path.split("/")[0]
+def _alarm(raw: Mapping[str, Any], chat_against: Against | None) -> Rule:
+    view: View = raw.get("view") or "ability"
+    return Rule(
+        name=raw.get("name") or rule_name(_subject(raw), view),
+        view=view,
+        task=raw.get("task"),
+        task_type=EVERYTHING if raw.get("all") else raw.get("task_type"),
+        tasks=tuple(raw.get("tasks") or ()),
+        metric=raw.get("metric"),
+        margin=float(raw["points"]) / 100.0,
+        required=False,
+        against=_against(raw, view, chat_against),
+    )

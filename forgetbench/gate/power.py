@@ -31,7 +31,7 @@ class RulePower:
     p_pass: float
     """P(PASS | no change)."""
     p_fail: float
-    """P(FAIL | no change), alone at the policy's alpha."""
+    """P(FAIL | no change), alone at the policy's alpha; with `on_inconclusive: fail` all that is no pass."""
     p_inconclusive: float
 
 
@@ -63,7 +63,11 @@ def plan_power(policy: Policy, n_by_rule: Mapping[str, int], psi: float | Mappin
     passing = joint([row.p_pass for row in rows])
     # Holm rejects something exactly when its smallest p is at most alpha / J.
     level = policy.alpha / max(len(rows), 1)
-    quiet = [1.0 - p_fail(row.n, row.rule.margin, row.psi, alpha=level) for row in rows]
+    # Where being undecided fails, a rule is quiet only if it passes.
+    quiet = [
+        row.p_pass if _fails_undecided(row.rule) else 1.0 - p_fail(row.n, row.rule.margin, row.psi, alpha=level)
+        for row in rows
+    ]
     failing = min(1.0 - math.prod(quiet), 1.0 - passing)
     factor = _margin_factor(rows)
     return PowerTable(
@@ -83,6 +87,8 @@ def _psi(psi: float | Mapping[str, float], rule: Rule) -> float:
 def _row(rule: Rule, n: int, psi: float, alpha: float) -> RulePower:
     passing = p_pass(n, rule.margin, psi, alpha=rule.alpha) if n >= rule.min_n else 0.0
     failing = min(p_fail(n, rule.margin, psi, alpha=alpha), 1.0 - passing) if n >= rule.min_n else 0.0
+    if _fails_undecided(rule):
+        failing = 1.0 - passing
     return RulePower(
         rule=rule,
         n=n,
@@ -92,6 +98,10 @@ def _row(rule: Rule, n: int, psi: float, alpha: float) -> RulePower:
         p_fail=failing,
         p_inconclusive=max(0.0, 1.0 - passing - failing),
     )
+
+
+def _fails_undecided(rule: Rule) -> bool:
+    return rule.on_inconclusive == "fail"
 
 
 def _margin_factor(rows: tuple[RulePower, ...]) -> float | None:

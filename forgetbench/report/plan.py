@@ -10,11 +10,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from forgetbench.gate.alarms import AlarmChance
 from forgetbench.gate.power import PowerTable
 from forgetbench.planning.estimate import Estimate
 
 
-def plan_to_dict(costs: Sequence[tuple[str, Estimate]], power: PowerTable) -> dict[str, Any]:
+def plan_to_dict(
+    costs: Sequence[tuple[str, Estimate]], power: PowerTable, alarms: Sequence[AlarmChance] = ()
+) -> dict[str, Any]:
     """The same as one JSON object; probabilities and drops are fractions of 1."""
     return {
         "models": [{"model": alias, **asdict(cost)} for alias, cost in costs],
@@ -36,12 +39,26 @@ def plan_to_dict(costs: Sequence[tuple[str, Estimate]], power: PowerTable) -> di
             "p_inconclusive_no_change": power.p_inconclusive,
             "p_fail_no_change": power.p_fail,
         },
+        "alarms": [
+            {
+                "alarm": a.alarm.name,
+                "n": a.n,
+                "points": a.alarm.margin,
+                "fires_no_change": [{"psi": psi, "p": p} for psi, p in a.by_chance],
+            }
+            for a in alarms
+        ],
         "suggestion": power.suggestion,
         "assumption": power.assumption,
     }
 
 
-def print_plan(console: Console, costs: Sequence[tuple[str, Estimate]], power: PowerTable) -> None:
+def print_plan(
+    console: Console,
+    costs: Sequence[tuple[str, Estimate]],
+    power: PowerTable,
+    alarms: Sequence[AlarmChance] = (),
+) -> None:
     """Two tables: cost by checkpoint, power by rule and jointly."""
     cost_table = _table("model", "requests", "prompt tokens", "computed", "new tokens <=", "time <=", "memory")
     for alias, c in costs:
@@ -80,6 +97,8 @@ def print_plan(console: Console, costs: Sequence[tuple[str, Estimate]], power: P
         "drop found with power .80 in points."
     )
     console.print(f"{power.suggestion[:1].upper()}{power.suggestion[1:]}.")
+    for alarm in alarms:
+        console.print(f"{alarm.line[:1].upper()}{alarm.line[1:]}.", markup=False)
 
 
 def _table(*columns: str) -> Table:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from forgetbench.gate.types import Rule, RuleResult, Verdict
+from forgetbench.gate.verdict import LENIENT, rejected
 from forgetbench.report import numbers
 from forgetbench.report.words import ENGLISH, Words
 
@@ -29,7 +30,7 @@ def rule_reason(result: RuleResult, words: Words) -> str:
     """One sentence with the figures."""
     if words.lang == ENGLISH:
         return result.reason
-    if result.p_fail is None:  # the evidence was unfit: the gate says why, and no figure decides
+    if not result.fit or result.p_fail is None:  # the evidence was unfit: the gate says why, and no figure decides
         return _unfit(result, words)
     margin = numbers.plain_points(result.rule.margin)
     if result.state == "FAIL":
@@ -41,8 +42,14 @@ def rule_reason(result: RuleResult, words: Words) -> str:
         figures=_figures(result, words),
     )
     lower = numbers.points(result.lower)
-    if result.state == "PASS":
+    if result.state == "PASS" and result.notice != LENIENT:
         told = words("a loss of {margin} points is excluded (lower bound {lower})", margin=margin, lower=lower)
+    elif result.total is not None:
+        told = words(
+            "neither is a loss of {margin} points excluded (lower bound {lower}) nor one beyond half of it proven",
+            margin=margin,
+            lower=lower,
+        )
     else:
         told = words(
             "a loss of {margin} points is not excluded (lower bound {lower}), nor is one beyond half of it proven; "
@@ -58,6 +65,8 @@ def rule_reason(result: RuleResult, words: Words) -> str:
 def rule_notice(result: RuleResult, words: Words) -> str:
     if words.lang == ENGLISH or not result.notice:
         return result.notice
+    if result.notice == LENIENT:
+        return words("undecided; the policy lets this advisory rule pass with a notice")
     return f"{words('a drop is proven, inside the margin')}{words(': ')}{_lost(result, words)}"
 
 
@@ -87,12 +96,16 @@ def _lost(result: RuleResult, words: Words) -> str:
 
 
 def _figures(result: RuleResult, words: Words) -> str:
-    told = words(
-        "{base} to {candidate}, n={n}",
-        base=numbers.score(result.base),
-        candidate=numbers.score(result.candidate),
-        n=numbers.count(result.n),
-    )
+    figures = {
+        "base": numbers.score(result.base),
+        "candidate": numbers.score(result.candidate),
+        "n": numbers.count(result.n),
+    }
+    if result.total is None:
+        told = words("{base} to {candidate}, n={n}", **figures)
+    else:
+        total = numbers.count(result.total)
+        told = words("{base} to {candidate}, n={n} of {total}, decided in sequence", **figures, total=total)
     if result.rule.against != "base":
         told += words(", ") + words(f"against {result.rule.against}")
     return told
@@ -103,31 +116,47 @@ def _verdict(verdict: Verdict, words: Words) -> str:
     if not required:
         return words("The policy requires nothing, so nothing could be decided")
     if verdict.state == "FAIL":
-        # Not by state: once one rule does not pass, a proven loss blocks that alone would have passed.
-        alpha = verdict.policy.alpha
-        rejected = [r for r in required if r.p_fail is not None and (r.p_fail_holm or 0.0) <= alpha]
-        rejected.sort(key=lambda r: (r.delta or 0.0) + r.rule.margin)
-        return _some([_lost(r, words) for r in rejected], words)
+        blocking = rejected(required, verdict.policy.alpha)
+        if blocking:
+            return _some([_lost(r, words) for r in blocking], words)
+        strict = [r for r in required if r.state != "PASS" and r.waived is None and r.rule.on_inconclusive == "fail"]
+        told = words("Undecided, which the policy counts as a failure")
+        return f"{told}{words(': ')}{_some([rule_reason(r, words) for r in strict], words)}"
     if verdict.state == "PASS":
-        closest = min(required, key=lambda r: (r.lower or 0.0) + r.rule.margin)
-        who = (
-            words("The required rule excludes a loss beyond the margin")
-            if len(required) == 1
-            else words("All {n} required rules exclude a loss beyond the margin", n=len(required))
-        )
-        return who + words(
-            "; closest: {rule} (lower bound {lower} points, margin {margin})",
-            rule=closest.rule.name,
-            lower=numbers.points(closest.lower),
-            margin=numbers.plain_points(closest.rule.margin),
-        )
-    undecided = [r for r in required if r.state != "PASS"]
+        return _passed(required, words)
+    undecided = [r for r in required if r.state != "PASS" and r.waived is None]
     if not undecided:
         return words(
             "Every required rule is against the previous checkpoint; a pass needs one against the base or a "
             "locked release"
         )
     return _some([rule_reason(r, words) for r in undecided], words)
+
+
+def _passed(required: Sequence[RuleResult], words: Words) -> str:
+    waived = [r.rule.name for r in required if r.waived is not None]
+    free = [r for r in required if r.waived is None]
+    if not free:
+        return words("Every required rule is waived ({rules})", rules=words(", ").join(waived))
+    closest = min(free, key=lambda r: (r.lower or 0.0) + r.rule.margin)
+    who = (
+        words("The required rule excludes a loss beyond the margin")
+        if len(required) == 1
+        else words("All {n} required rules exclude a loss beyond the margin", n=len(free))
+        if not waived
+        else words("{n} required rules exclude a loss beyond the margin", n=len(free))
+    )
+    told = words("; waived: {rules}", rules=words(", ").join(waived)) if waived else ""
+    return (
+        who
+        + words(
+            "; closest: {rule} (lower bound {lower} points, margin {margin})",
+            rule=closest.rule.name,
+            lower=numbers.points(closest.lower),
+            margin=numbers.plain_points(closest.rule.margin),
+        )
+        + told
+    )
 
 
 def _some(sentences: Sequence[str], words: Words) -> str:

@@ -223,11 +223,10 @@ class _Writer:
         for r in rules_in_order(verdict.rules):
             sign, style = _STATE[r.state]
             name = visible(r.rule.name) + ("" if r.rule.required else " (advisory)")
+            word = _WORD[r.state] + (", waived" if r.waived is not None else "")
             why = r.reason + (f" Notice: {r.notice}." if r.notice else "")
             dim = "" if r.rule.required else "dim"
-            table.add_row(
-                self.text(name, dim), self.text(f"{sign} {_WORD[r.state]}", dim or style), self.text(why, dim)
-            )
+            table.add_row(self.text(name, dim), self.text(f"{sign} {word}", dim or style), self.text(why, dim))
         return table
 
     def verdict(self, verdict: Verdict, notes: Sequence[str]) -> None:

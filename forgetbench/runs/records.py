@@ -76,17 +76,23 @@ def _column(name: str, values: list[Any]) -> list[Any]:
     return [None if v is None else kind(v) for v in values]
 
 
+def to_table(records: Sequence[Record], metadata: Mapping[str, str] | None = None) -> pa.Table:
+    """`records` in their order, as they are stored."""
+    import pyarrow as pa
+
+    meta = {"forgetbench.records_version": str(RECORDS_VERSION), **(metadata or {})}
+    columns = [_column(name, [getattr(r, name) for r in records]) for name in COLUMNS]
+    full = schema().with_metadata(meta)
+    arrays = [pa.array(values, type=f.type) for values, f in zip(columns, full, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=full)
+
+
 def write_records(path: Path, records: Sequence[Record], metadata: Mapping[str, str] | None = None) -> str:
     """Write `records` in their order; return the file's sha256. Raises DiskFullError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    meta = {"forgetbench.records_version": str(RECORDS_VERSION), **(metadata or {})}
-    columns = [_column(name, [getattr(r, name) for r in records]) for name in COLUMNS]
-    full = schema().with_metadata(meta)
-    table = pa.Table.from_arrays(
-        [pa.array(values, type=f.type) for values, f in zip(columns, full, strict=True)], schema=full
-    )
+    table = to_table(records, metadata)
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     blob = buffer.getvalue().to_pybytes()
@@ -122,12 +128,17 @@ def read_table(path: Path, *, sha256: str | None = None, columns: Sequence[str] 
         # that lets go of them while the interpreter exits aborts the process (rc 134, 5 of 300 on busy cores).
         file = pq.ParquetFile(pa.BufferReader(blob), pre_buffer=False)
         table = file.read(columns=None if columns is None else list(columns), use_threads=False)
+        table.validate(full=True)  # offsets and UTF-8, which a damaged page may have wrong
     except (pa.ArrowException, OSError) as e:
         raise UsageError(str(path), f"not a Parquet file of records ({str(e).splitlines()[0]})", _CURE) from e
     missing = [c for c in columns or COLUMNS if c not in table.column_names]
     needed = [c for c in missing if not KINDS[c][1]]
     if needed:
         raise UsageError(str(path), f"columns are missing: {', '.join(needed)}", _CURE)
+    types = {f.name: f.type for f in schema()}
+    other = [f"{f.name} is {f.type}" for f in table.schema if types.get(f.name, f.type) != f.type]
+    if other:
+        raise UsageError(str(path), f"columns are not of their types: {', '.join(other[:3])}", _CURE)
     for name in missing:
         field = schema().field(name)
         table = table.append_column(field, pa.nulls(len(table), field.type))

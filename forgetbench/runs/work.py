@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from forgetbench.runs.assemble import Asked
 from forgetbench.runs.manifest import Manifest
 from forgetbench.runs.records import file_sha256, write_records
 from forgetbench.runs.segments import ResponseIndex, Stored, scan_folder
 from forgetbench.runs.types import TaskEntry
 from forgetbench.runs.units import Unit
-from forgetbench.types import Response
+from forgetbench.types import Record, Response
 
 
 class Progress(Protocol):
@@ -82,13 +83,21 @@ class Work:
 
     def score(self) -> TaskEntry:
         """Score the responses and write the records; what is still missing failed and becomes infra_error."""
+        records = self.records_of(self.unit.asked)
+        self.kept.clear()
+        return self.write(records)
+
+    def records_of(self, asked: Sequence[Asked]) -> list[Record]:
+        """The records of some of the unit's items, in their order."""
         # Imported late: until a task is complete nothing of scoring is needed.
         from forgetbench.runs.assemble import records_of_all
 
-        version, unit = self.entry.scorer_version, self.unit
         with self.index.reader() as read:
-            records = records_of_all(unit.asked, unit.job.task, lambda i: self.kept.get(i) or read(i))
-        self.kept.clear()
+            return records_of_all(asked, self.unit.job.task, lambda i: self.kept.get(i) or read(i))
+
+    def write(self, records: Sequence[Record]) -> TaskEntry:
+        """Write the unit's records, all of them; what is still missing failed."""
+        version, unit = self.entry.scorer_version, self.unit
         path = f"{unit.folder}/records/{version}-{unit.items_hash[:8]}.parquet"
         metadata = {"task": unit.identity.task, "identity": unit.digest, "scorer_version": version}
         sha256 = write_records(self.run_dir / path, records, metadata)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Iterator
 
 GSM8K_STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 """First match: the answer in the format that the worked examples teach."""
@@ -83,11 +84,23 @@ def last_number(text: str) -> tuple[str, float] | None:
     >>> last_number("so 1,200 + 34 = 1,234.")
     ('1,234', 1234.0)
     """
-    for match in reversed(list(_NUMBER.finditer(text))):
+    return next(_numbers(text, reversed(list(_NUMBER.finditer(text)))), None)
+
+
+def first_number(text: str) -> tuple[str, float] | None:
+    """The first number in a text, as `last_number` reads them.
+
+    >>> first_number("$18 for 9 eggs")
+    ('$18', 18.0)
+    """
+    return next(_numbers(text, _NUMBER.finditer(text)), None)
+
+
+def _numbers(text: str, matches: Iterable[re.Match[str]]) -> Iterator[tuple[str, float]]:
+    for match in matches:
         after = text[match.end() : match.end() + 2]
         if len(after) == 2 and after[0] == "." and after[1].isdigit():
             continue  # 1.2.3 is a version; the `.` of `5.` ends a sentence
         value = parse_number(match.group())
         if value is not None:
-            return match.group(), value
-    return None
+            yield match.group(), value

@@ -3,9 +3,10 @@
     code_humaneval.py   humaneval, humaneval_plus
     code_mbpp.py        mbpp, mbpp_plus
 
-`pass@1` is 1 where the program passes all tests. A program that the sandbox itself failed on is `infra_error`.
-What ran, and how far the verdict can be trusted, is in `Record.extra`: `execution` (pass, fail, timeout, oom,
-crash, protocol), `integrity` (separate, weak), `sandbox` (bubblewrap, none).
+`pass@1` is 1 where the program passes all tests; `pass@1,robust`, where a task has it, reads the program out of an
+answer as a careful person would (scoring/extract_code.py) and is never the default. A program that the sandbox
+itself failed on is `infra_error`. What ran, and how far the verdict can be trusted, is in `Record.extra`:
+`execution` (pass, fail, timeout, oom, crash, protocol), `integrity` (separate, weak), `sandbox` (bubblewrap, none).
 
 With `--unsafe-exec` programs run without a sandbox. The task's version then ends in `+unsafe`, so that such
 results are kept apart from others, and every verdict says so.
@@ -28,6 +29,7 @@ from forgetbench.tasks.source import DataSource, read_jsonl, read_parquet
 from forgetbench.types import Generation, Item, ItemKey, Judged, PromptSpec, Response, Style
 
 PASS = "pass@1"
+ROBUST = "pass@1,robust"
 TASK_TYPE = "code/python"
 UNSAFE = "+unsafe"
 NO_SANDBOX = "programs ran without a sandbox (--unsafe-exec)"
@@ -50,6 +52,8 @@ class Answer:
     extracted: str | None
     """The code in it; None: there is none."""
     program: str = ""
+    robust: str | None = None
+    """The program of the robust reading, where that is another one."""
 
 
 class CodeTask:
@@ -144,17 +148,19 @@ class CodeTask:
     def _judge(self, item: Item, generation: Generation) -> Judged:
         text = generation.text
         answer = self.read(item.doc, text)
-        if answer.extracted is None:
-            results: dict[str, Result] = {}
-            why = "The output holds no code that could be run."
-        else:
-            results = self.execute(item.doc, answer.program)
-            default = results[self.metrics[0]]
-            if default.outcome == "infra_error":
-                judged = infra_error(default.why, text)
+        results = {} if answer.extracted is None else self.execute(item.doc, answer.program)
+        robust = results if answer.robust is None else self.execute(item.doc, answer.robust)
+        for found in (results, robust):
+            if found and found[self.metrics[0]].outcome == "infra_error":
+                judged = infra_error(found[self.metrics[0]].why, text)
                 return replace(judged, extra={"execution": "infra_error", "sandbox": self._sandbox})
-            why = self._why(results)
+        why = self._why(results) if results else "The output holds no code that could be run."
         scores = {m: float(m in results and results[m].outcome == "pass") for m in self.metrics}
+        if ROBUST in self.metrics:
+            scores[ROBUST] = float(bool(robust) and robust[PASS].outcome == "pass")
+            if answer.robust is not None:
+                verdict = "passes" if scores[ROBUST] else f"does not pass: {robust[PASS].why.rstrip('.')}"
+                why += f" Read as {ROBUST}, the program {verdict}."
         passed = any(scores.values())
         outcome = outcome_of(text, correct=passed, extracted=answer.extracted, finish_reason=generation.finish_reason)
         if outcome == "ok" and results and results[self.metrics[0]].outcome == "timeout":

@@ -7,6 +7,9 @@ Prompts, stops and limits are those of lm-eval 0.4.13, checked item by item in t
     chat   `humaneval_instruct` (version 4.0): the answer is begun with a fenced block that repeats the prompt;
            the program is prompt + output up to the next fence
 
+`pass@1,robust` looks for the program where that is none (scoring/extract_code.py): an answer that is fenced after all,
+that repeats the function, or that lost its indentation.
+
 Greedy, 1,024 new tokens, no shots. HumanEval+ asks the same (but for one prompt) and tests with about 80 times
 as many cases; its data is EvalPlus v0.1.10.
 """
@@ -16,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from forgetbench.tasks.code import Answer, CodeTask, Tests, check_python, read_docs
+from forgetbench.scoring.extract_code import robust_program
+from forgetbench.tasks.code import PASS, ROBUST, Answer, CodeTask, Tests, check_python, read_docs
 from forgetbench.tasks.extras import no_shots
 from forgetbench.types import Item, PromptSpec
 
@@ -31,6 +35,7 @@ class HumanEval(CodeTask):
 
     name = "humaneval"
     version = "1.0"
+    metrics: tuple[str, ...] = (PASS, ROBUST)
     folder, stem = "humaneval", "HumanEval"
     hub = ("openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet")
 
@@ -64,7 +69,9 @@ class HumanEval(CodeTask):
 
     def read(self, doc: Mapping[str, Any], text: str) -> Answer:
         body = text if self.style == "raw" else text.split(FENCE, 1)[0]
-        return Answer(body if body.strip() else None, f"{doc['prompt']}{body}")
+        program = f"{doc['prompt']}{body}"
+        robust = robust_program(doc["prompt"], doc["entry_point"], body, text)
+        return Answer(body if body.strip() else None, program, None if robust == program else robust)
 
 
 class HumanEvalPlus(HumanEval):

@@ -1,10 +1,14 @@
 """GSM8K (Cobbe et al. 2021, arXiv 2110.14168): 1,319 grade-school word problems, answered in free text.
 
 Prompts, shots, stops and scores are those of lm-eval 0.4.13's `gsm8k` (version 3), checked item by item in
-tests/parity: five shots drawn at random for each item, 256 new tokens, and two metrics,
+tests/parity: five shots drawn at random for each item, 256 new tokens, and lm-eval's two metrics,
 
     exact_match,flexible  the last number-like run of the output (the default)
     exact_match,strict    the number after the first "#### ", the format that the shots teach
+
+and one of ours beside them, for what those two misread (scoring/extract_robust.py):
+
+    exact_match,robust    the number that the output gives as its answer, compared by value
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Any
 
 from forgetbench.errors import UsageError
 from forgetbench.scoring.extract import gsm8k_flexible, gsm8k_normal, gsm8k_strict
+from forgetbench.scoring.extract_robust import robust_number, same_number
 from forgetbench.scoring.outcome import judge_each, outcome_of
 from forgetbench.tasks.base import content_hash
 from forgetbench.tasks.items import Finder, KeyMaker
@@ -24,6 +29,7 @@ from forgetbench.types import Generation, Item, ItemKey, Judged, PromptSpec, Res
 DATASET = "openai/gsm8k"
 FLEXIBLE = "exact_match,flexible"
 STRICT = "exact_match,strict"
+ROBUST = "exact_match,robust"
 FEWSHOT_SEED = 1234
 STOP = ("Question:", "</s>", "<|im_end|>")
 MAX_TOKENS = 256
@@ -38,7 +44,7 @@ class Gsm8k:
 
     name = "gsm8k"
     version = "3.0"
-    metrics: tuple[str, ...] = (FLEXIBLE, STRICT)
+    metrics: tuple[str, ...] = (FLEXIBLE, STRICT, ROBUST)
     binary = True
     default_num_fewshot: Mapping[Style, int] = {"raw": 5, "chat": 5}
 
@@ -95,7 +101,7 @@ class Gsm8k:
         return [self._train[i] for i in self._draws[n][self._position[item.key]]]
 
     def score(self, item: Item, response: Response) -> list[Judged]:
-        """Both metrics for each generation."""
+        """All three metrics for each generation."""
         return judge_each(response, lambda generation: self._judge(item, generation))
 
     def _judge(self, item: Item, generation: Generation) -> Judged:
@@ -104,6 +110,8 @@ class Gsm8k:
         flexible, strict = gsm8k_flexible(text), gsm8k_strict(text)
         right = flexible is not None and gsm8k_normal(flexible) == gold
         right_strict = strict is not None and gsm8k_normal(strict) == gold
+        robust = robust_number(text)
+        right_robust = same_number(robust, gold)
         # The flexible pattern takes runs such as ".." for a number too: scored (0), yet no answer was found.
         extracted = flexible if flexible is not None and any(c.isdigit() for c in flexible) else None
         if extracted is None:
@@ -114,11 +122,13 @@ class Gsm8k:
         else:
             why = f"The last number in the output is {extracted}, the answer is {item.gold}"
             why += f"; the number after the first #### is right: {strict}." if right_strict else "."
+        if right_robust != right:
+            why += f" Read as {ROBUST} the answer is {robust or 'missing'}."
         return Judged(
-            scores={FLEXIBLE: float(right), STRICT: float(right_strict)},
+            scores={FLEXIBLE: float(right), STRICT: float(right_strict), ROBUST: float(right_robust)},
             outcome=outcome_of(
                 text,
-                correct=right or right_strict,
+                correct=right or right_strict or right_robust,
                 extracted=extracted,
                 finish_reason=generation.finish_reason,
             ),

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from forgetbench.analysis.passk import mean_pass_at_k, pass_at_k
+from forgetbench.analysis.passk import mean_pass_at_k, pass_at_k, pass_at_k_change
 
 pytestmark = pytest.mark.unit
 
@@ -75,3 +75,23 @@ def test_ends_of_the_range_and_order() -> None:
     one = mean_pass_at_k(n, c, 2, clusters=np.array([0, 0, 1, 2]))
     assert one == mean_pass_at_k(n[::-1], c[::-1], 2, clusters=np.array([2, 1, 0, 0]))
     assert one.value == mean_pass_at_k(n, c, 2).value
+
+
+def test_paired_change_of_pass_at_k() -> None:
+    """Sharper answers: pass@1 rises while pass@5 falls. The change is paired: far narrower than two intervals."""
+    rng = np.random.default_rng(3)
+    rates = rng.uniform(0.2, 0.5, 300)
+    sharp = np.where(rng.random(300) < rates + 0.1, 0.95, 0.02)
+    trials = np.full(300, 10)
+    base, candidate = (trials, rng.binomial(10, rates)), (trials, rng.binomial(10, sharp))
+    first, fifth = (pass_at_k_change(base, candidate, k) for k in (1, 5))
+    assert first.interval.low > 0.0
+    assert fifth.interval.high < 0.0
+    assert max(first.p_value, fifth.p_value) < 0.01
+    assert fifth.delta == pytest.approx(fifth.candidate - fifth.base)
+    assert fifth.base == pytest.approx(mean_pass_at_k(*base, 5).value)
+    same = pass_at_k_change(base, base, 5)
+    assert (same.delta, same.p_value) == (0.0, 1.0)
+    assert same.interval.low < 0.0 < same.interval.high
+    with pytest.raises(ValueError, match="same items"):
+        pass_at_k_change(base, (trials[:5], trials[:5]), 1)

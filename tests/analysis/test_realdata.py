@@ -6,9 +6,12 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom, binomtest, ttest_rel
 
+from forgetbench.analysis.permutation import sign_flip
 from forgetbench.analysis.significance import mcnemar_exact
 from forgetbench.analysis.types import Comparison
 from tests.analysis.made import compared, frame
@@ -70,3 +73,39 @@ def test_ten_samples_per_item(data_dir: Path) -> None:
     d = (rates[1].set_index("content_hash")["successes"] - rates[0].set_index("content_hash")["successes"]) / 10
     normal = 2 * 1.96 * d.std() / 20
     assert found.interval.high - found.interval.low == pytest.approx(normal, rel=0.15)
+
+
+def _every_pair(folder: Path) -> list[tuple[str, str, str, int]]:
+    names = (("mbpp_plus", 1), ("humaneval_plus", 1), ("lcb_codegen", 10))
+    files = folder / "published" / "base_vs_sft_code"
+    return [(n, b, s, k) for n, k in names for b, s in json.loads((files / f"{n}.pairs.json").read_text())]
+
+
+def test_every_published_pair_against_scipy(data_dir: Path) -> None:
+    """Scores, F, BT, p and interval of each pair, worked out again from the file with scipy alone."""
+    pairs = _every_pair(data_dir)
+    assert len(pairs) >= 20
+    for name, base, candidate, samples in pairs:
+        task = pair(data_dir, name, base, candidate, samples).changes[0]
+        rates: dict[str, dict[str, float]] = {}
+        with gzip.open(data_dir / "published" / "base_vs_sft_code" / f"{name}.jsonl.gz", "rt") as lines:
+            for row in map(json.loads, lines):
+                rates.setdefault(row["model"], {})[row["example_id"]] = row["pass1"]
+        items = sorted(rates[base])
+        b, s = (np.array([rates[m][i] for i in items]) for m in (base, candidate))
+        assert (task.n, task.base, task.candidate) == pytest.approx((len(items), b.mean(), s.mean()))
+        assert (task.forgotten, task.gained) == pytest.approx(((b * (1 - s)).mean(), ((1 - b) * s).mean()))
+        t = ttest_rel(s, b)
+        usual = t.confidence_interval()
+        assert (task.interval.low, task.interval.high) == pytest.approx((usual.low, usual.high), abs=0.012)
+        if samples == 1:
+            lost, won = int((b > s).sum()), int((b < s).sum())
+            exact = binomtest(lost, lost + won).pvalue
+            seen = binom.pmf(min(lost, won), lost + won, 0.5)
+            assert task.p_value == pytest.approx(exact - seen if lost != won else 1.0, abs=1e-9)
+        else:
+            # Another test of the same question: they agree on what is proven, and nearly on p where it is not tiny.
+            flipped = sign_flip(s - b)
+            assert flipped.exact
+            assert task.p_value == pytest.approx(flipped.p_value, abs=0.05)
+            assert (task.p_value < 0.05) == (t.pvalue < 0.05) or 0.03 < t.pvalue < 0.08

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binom, binomtest, ttest_rel
 
-from forgetbench.analysis.bootstrap import cluster_sums, regularised_se, studentised_draws, typical_square
+from forgetbench.analysis.bootstrap import cluster_sums, studentised_draws
 from forgetbench.analysis.paired import ClusterEstimator, ScoreEstimator, estimator, interval
 from forgetbench.analysis.significance import (
     benjamini_hochberg,
@@ -147,18 +147,38 @@ def test_lattice_bootstrap_is_the_plain_bootstrap() -> None:
     rng = np.random.default_rng(1)
     values = rng.choice([-1.0, 0.0, 1.0], 120, p=[0.2, 0.7, 0.1])
     groups = cluster_sums(values, np.arange(120) // 3)
-    fast = studentised_draws(groups, 20_000, seed=5)
+    lattice = groups.lattice()
+    assert lattice.groups == 40
+    assert lattice.counts.size < 10
+    fast = studentised_draws(lattice, 20_000, seed=5)
     slow = []
-    extra = typical_square(groups.sums)
+    extra = float((groups.sums[groups.sums != 0] ** 2).mean())
     for _ in range(4_000):
         taken = rng.integers(0, 40, 40)
         s, m = groups.sums[taken], groups.sizes[taken]
         mean = s.sum() / m.sum()
-        slow.append((mean - groups.mean) / (math.sqrt(((s - mean * m) ** 2).sum() + extra) / m.sum()))
+        slow.append((mean - lattice.mean) / (math.sqrt(((s - mean * m) ** 2).sum() + extra) / m.sum()))
     for q in (0.025, 0.05, 0.5, 0.95, 0.975):
         assert float(np.quantile(fast, q)) == pytest.approx(float(np.quantile(slow, q)), abs=0.12)
-    squares = groups.residual_squares + extra
-    assert regularised_se(groups) == pytest.approx(math.sqrt(squares * 40 / 39) / 120)
+    squares = lattice.residual_squares + extra
+    assert lattice.regularised_se == pytest.approx(math.sqrt(squares * 40 / 39) / 120)
+
+
+def test_draws_of_uneven_clusters_are_the_plain_bootstrap() -> None:
+    """Twelve clusters of 1 to 30 items, continuous scores: every term of se* counts."""
+    rng = np.random.default_rng(8)
+    sizes = np.array([1, 1, 2, 2, 3, 4, 5, 8, 10, 15, 20, 30])
+    codes = np.repeat(np.arange(12), sizes)
+    groups = cluster_sums(rng.normal(-0.2, 0.5, codes.size) + rng.normal(0, 0.3, 12)[codes], codes)
+    lattice, extra = groups.lattice(), float((groups.sums**2).mean())
+    fast = studentised_draws(lattice, 40_000, seed=1)
+    taken = rng.integers(0, 12, (40_000, 12))
+    s, m = groups.sums[taken], groups.sizes[taken]
+    mean = s.sum(axis=1) / m.sum(axis=1)
+    se = np.sqrt(((s - mean[:, None] * m) ** 2).sum(axis=1) + extra) / m.sum(axis=1)
+    slow = (mean - lattice.mean) / se
+    for q in (0.05, 0.1, 0.5, 0.9, 0.95):
+        assert float(np.quantile(fast, q)) == pytest.approx(float(np.quantile(slow, q)), abs=0.05)
 
 
 @pytest.mark.parametrize("uneven", [False, True])

@@ -16,6 +16,7 @@ Run = Callable[..., int]
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """`run("compare", "base", "sft")` -> the exit code of `forgetbench compare base sft`."""
     monkeypatch.delenv("FORGETBENCH_DATA", raising=False)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def call(*arguments: str) -> int:

@@ -1,11 +1,10 @@
-"""Verdicts on programs: the data's own solutions, programs that were broken, and what real models wrote, with what
-its authors' harnesses said of it."""
+"""Verdicts on programs: the data's own solutions, and programs that were broken. What real models wrote, with what its
+authors' harnesses said of it, is in test_published_humaneval.py."""
 
 from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import pytest
 from forgetbench.errors import UsageError
 from forgetbench.scoring.sandbox import Program, Result, Sandbox, get_sandbox
 from forgetbench.tasks import code
-from forgetbench.tasks.code import CodeTask, defined
+from forgetbench.tasks.code import ROBUST, CodeTask
 from forgetbench.tasks.code_mbpp import BASE
 from forgetbench.types import Generation, Item, Response
 
-from .code_files import NAMES, SIZES, code_tasks, rows
+from .code_files import NAMES, SIZES, code_tasks
 
 pytestmark = [pytest.mark.parity, pytest.mark.realdata]
 
@@ -89,55 +88,6 @@ def test_wrong_programs_fail(name: str, tasks: dict[str, CodeTask], sandbox: San
             assert set(outcomes) == {"fail"}, (item.doc["task_id"], results)
 
 
-def published(folder: Path, docs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, bool, str]]:
-    """(problem, program, whether it passed there, file). Without those that ran out of time there: whether they
-    do here is a matter of the machine."""
-    for path in sorted(folder.glob("humaneval_ldb/*.jsonl.gz")):
-        for row in rows(path):
-            yield row["task_id"], row["solution"], bool(row["is_solved"]), path.name
-    for path in sorted(folder.glob("humaneval_wizardcoder15b/*.jsonl.gz")):
-        for row in timely(path):
-            yield row["task_id"], row["completion"], bool(row["passed"]), path.name
-    for path in sorted(folder.glob("humaneval_gemini_benchmark/*.jsonl.gz")):
-        for row in timely(path):
-            program = f"{docs[row['task_id']]['prompt']}    {row['predictions'][0]}"
-            yield row["task_id"], program, bool(row["passed"]), path.name
-
-
-def timely(path: Path) -> list[dict[str, Any]]:
-    return [row for row in rows(path) if row["result"] != "timed out"]
-
-
-OTHERWISE = {
-    # The program uses `math` without importing it; LDB's harness had imported it.
-    ("humaneval_starcoder_seed.jsonl.gz", "HumanEval/106"): "NameError",
-    ("humaneval_starcoder_seed.jsonl.gz", "HumanEval/133"): "NameError",
-    # sympy, which the sandbox does not have.
-    ("gemini-pro.jsonl.gz", "HumanEval/82"): "sympy",
-}
-
-
-@pytest.mark.slow
-def test_published_verdicts(tasks: dict[str, CodeTask], sandbox: Sandbox, data_dir: Path) -> None:
-    """1,798 programs of nine models, right and wrong, and what their authors' harnesses said of them."""
-    task = tasks["humaneval"]
-    items = {i.doc["task_id"]: i for i in task.load()}
-    docs = {k: dict(i.doc) for k, i in items.items()}
-    counted = {True: 0, False: 0}
-    for problem, program, passed, file in published(data_dir / "published", docs):
-        [tests] = task.tests(docs[problem])
-        own = defined(task.reference(docs[problem]))
-        result = sandbox.run(Program(program, tests.source, own, wall_seconds=5.0))
-        counted[passed] += 1
-        differs = OTHERWISE.get((file, problem))
-        if differs is None:
-            assert (result.outcome == "pass") == passed, (file, problem, result)
-        else:
-            assert (result.outcome == "pass") != passed
-            assert differs in result.why
-    assert counted == {True: 1065, False: 733}
-
-
 def test_scores(tasks: dict[str, CodeTask], sandbox: Sandbox) -> None:
     """From a response to a judgement, in both styles."""
 
@@ -149,11 +99,18 @@ def test_scores(tasks: dict[str, CodeTask], sandbox: Sandbox) -> None:
     item = raw.load()[0]
     right = item.doc["canonical_solution"]
     found = judged(raw, item, right)
-    assert (found.scores, found.outcome, found.extracted) == ({"pass@1": 1.0}, "ok", right)
+    assert (found.scores, found.outcome, found.extracted) == ({"pass@1": 1.0, ROBUST: 1.0}, "ok", right)
     assert found.extra == {"execution": "pass", "integrity": "separate", "sandbox": "bubblewrap"}
     fenced = f"{right}```\nDone."
-    assert judged(raw, item, fenced).scores == {"pass@1": 0.0}
-    assert judged(raw.in_style("chat"), item, fenced).scores == {"pass@1": 1.0}
+    assert judged(raw, item, fenced).scores["pass@1"] == 0.0
+    assert judged(raw.in_style("chat"), item, fenced).scores == {"pass@1": 1.0, ROBUST: 1.0}
+    # An answer that begins its own block, though one was begun for it: no code by lm-eval's reading.
+    again = judged(raw.in_style("chat"), item, f"```python\n{raw.reference(item.doc)}```\nDone.")
+    assert (again.scores, again.outcome) == ({"pass@1": 0.0, ROBUST: 1.0}, "unparsed")
+    assert again.why == "The output holds no code that could be run. Read as pass@1,robust, the program passes."
+    lost = judged(raw, item, "return True")
+    assert (lost.scores, lost.outcome) == ({"pass@1": 0.0, ROBUST: 0.0}, "ok")
+    assert "Read as pass@1,robust, the program does not pass" in lost.why
     assert judged(raw, item, right, "length").outcome == "truncated"
     assert judged(raw, item, " \n").outcome == "unparsed"
     quick = raw.in_style("raw")

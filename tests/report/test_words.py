@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -14,7 +15,7 @@ import pytest
 from forgetbench import resources
 from forgetbench.analysis.types import Comparison
 from forgetbench.errors import UsageError
-from forgetbench.gate.types import Policy, Rule, Verdict
+from forgetbench.gate.types import Policy, Rule, Verdict, Waiver
 from forgetbench.gate.verdict import decide
 from forgetbench.report import reasons
 from forgetbench.report.html import SCRIPTS, render
@@ -186,3 +187,26 @@ def test_hostile_lines_take_no_time() -> None:
     assert time.process_time() - start < 2
     page = render(*hostile(huge=False), lang="zh")
     assert "\u202e" not in page
+
+
+def test_waivers_and_alarms_are_recognised() -> None:
+    zh = load_words("zh")
+    alarm = Rule("toy", task="toy", margin=0.01, required=False)
+    waiver = Waiver("a new tone", "ops", "2026-12-31", 0.30, rule="toy")
+    for forgotten, day, cap in (
+        (80, "2026-06-30", 0.30),
+        (80, "2027-06-30", 0.30),
+        (80, "2026-06-30", 0.21),
+        (0, "2026-06-30", 0.3),
+    ):
+        verdict = decide(
+            {"base": toy(forgotten, 0, 400)},
+            Policy("test", (Rule("toy", task="toy"),), alarms=(alarm,)),
+            draws=500,
+            waivers=[replace(waiver, max_drop=cap)],
+            today=day,
+        )
+        for line in (verdict.waivers[0].line, verdict.alarms[0].line):
+            told = reasons.note(line, verdict, zh)
+            assert re.search(r"[\u4e00-\u9fff]", told), line
+        assert "ops" in reasons.note(verdict.waivers[0].line, verdict, zh)

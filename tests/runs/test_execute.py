@@ -19,6 +19,7 @@ from forgetbench.execute import execute, rescore
 from forgetbench.planning.plan import TaskJob
 from forgetbench.runs import open_run
 from forgetbench.runs.store import Run
+from forgetbench.scoring import SCORER_VERSION
 from forgetbench.types import Decode, Plan, Record, Request, Response
 from tests.runs.fakes import IDENTITY, FakeEngine, FakeTask, answer, checkpoint, job, jobs, plan
 
@@ -449,7 +450,7 @@ def test_rescoring_asks_nothing_and_keeps_the_old_records(tmp_path: Path) -> Non
     before = rows(run)
     stricter = FakeTask("add", 12)
     stricter.bonus = 1.0
-    new = rescore(run, [stricter], scorer_version="2")
+    new = rescore(run, [stricter], scorer_version="other")
     after = rows(new)
     for old, fresh in zip(before, after, strict=True):
         if old.task == "add":
@@ -458,7 +459,7 @@ def test_rescoring_asks_nothing_and_keeps_the_old_records(tmp_path: Path) -> Non
         else:
             assert fresh == old
     assert rows(run) == before  # the old files stand
-    assert {e.scorer_version for e in open_run(tmp_path).entries} == {"1", "2"}
+    assert {e.scorer_version for e in open_run(tmp_path).entries} == {SCORER_VERSION, "other"}
     assert len(open_run(tmp_path).read_records()) == len(before)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from forgetbench.config import BUILT_IN, SuiteTask
 from forgetbench.errors import ManyUsageErrors, UsageError
-from forgetbench.tasks.gsm8k import FLEXIBLE, STRICT, Gsm8k
+from forgetbench.tasks.gsm8k import FLEXIBLE, ROBUST, STRICT, Gsm8k
 from forgetbench.tasks.mmlu import SUBJECTS, Mmlu
 from forgetbench.tasks.registry import TASK_NAMES, get_task
 from forgetbench.tasks.select import select
@@ -111,27 +111,32 @@ def test_gsm8k_items_and_draws(gsm8k: Gsm8k, data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "finish", "flexible", "strict", "outcome"),
+    ("text", "finish", "scores", "outcome"),
     [
-        ("She makes 9 * 2.\n#### 18", "stop", 1.0, 1.0, "ok"),
-        ("It is $18.", "stop", 1.0, 0.0, "ok"),
-        ("#### 18\nThat is 3 more", "stop", 0.0, 1.0, "ok"),
-        ("#### 18 and then", "length", 1.0, 1.0, "truncated"),
-        ("I do not know", "stop", 0.0, 0.0, "unparsed"),
-        ("well...", "stop", 0.0, 0.0, "unparsed"),
-        ("", "length", 0.0, 0.0, "truncated"),
-        ("I'm sorry, but I can't help with that.", "stop", 0.0, 0.0, "refused"),
-        ("#### 18", "error", None, None, "infra_error"),
+        ("She makes 9 * 2.\n#### 18", "stop", (1.0, 1.0, 1.0), "ok"),
+        ("It is $18.", "stop", (1.0, 0.0, 1.0), "ok"),
+        ("#### 18\nThat is 3 more", "stop", (0.0, 1.0, 1.0), "ok"),
+        ("The answer is 18.00", "stop", (0.0, 0.0, 1.0), "ok"),
+        ("#### 18 and then", "length", (1.0, 1.0, 1.0), "truncated"),
+        ("I do not know", "stop", (0.0, 0.0, 0.0), "unparsed"),
+        ("well...", "stop", (0.0, 0.0, 0.0), "unparsed"),
+        ("", "length", (0.0, 0.0, 0.0), "truncated"),
+        ("I'm sorry, but I can't help with that.", "stop", (0.0, 0.0, 0.0), "refused"),
+        ("#### 18", "error", None, "infra_error"),
     ],
 )
 def test_gsm8k_scores(
-    gsm8k: Gsm8k, text: str, finish: FinishReason, flexible: float | None, strict: float | None, outcome: str
+    gsm8k: Gsm8k, text: str, finish: FinishReason, scores: tuple[float, ...] | None, outcome: str
 ) -> None:
     [judged] = gsm8k.score(gsm8k.load()[0], said(text, finish))
     assert judged.outcome == outcome
-    assert judged.scores == ({} if flexible is None else {FLEXIBLE: flexible, STRICT: strict})
+    assert judged.scores == ({} if scores is None else dict(zip((FLEXIBLE, STRICT, ROBUST), scores, strict=True)))
     assert judged.why.endswith(".")
     assert judged.output == text
+
+
+def test_the_robust_reading_is_never_the_default(gsm8k: Gsm8k) -> None:
+    assert gsm8k.metrics == (FLEXIBLE, STRICT, ROBUST)
 
 
 def test_one_verdict_for_each_sample(gsm8k: Gsm8k) -> None:

@@ -201,3 +201,4 @@ def test_fenced(text: str, code: str | None) -> None:
 
 def test_metrics(tmp_path: Path) -> None:
     assert get_task("mbpp_plus", source=write(tmp_path)).metrics == ("pass@1", BASE)
+    assert get_task("humaneval", source=write(tmp_path)).metrics == ("pass@1", "pass@1,robust")
