@@ -174,6 +174,34 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """Teacher-force these tokens after the prompt and report the distribution at each of their positions.
+
+    The prompt is tokenised by itself, since the tokens are given: nothing merges at the seam. An empty prompt becomes
+    BOS (EOS where there is no BOS); a text that is read from its start has its own first token as the prompt.
+    Raises ValueError for what no engine could read.
+    """
+
+    token_ids: tuple[int, ...]
+    """What is read; at least one."""
+    top_m: int = 0
+    """Keep the m most likely ids of each position with their log-probabilities."""
+    at: tuple[tuple[int, ...], ...] = ()
+    """Empty, or for each position the ids whose log-probability is wanted."""
+    nucleus: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not self.token_ids:
+            raise ValueError("a Read has at least one token")
+        if self.at and len(self.at) != len(self.token_ids):
+            raise ValueError(f"a Read of {len(self.token_ids)} tokens has `at` for {len(self.at)} positions")
+        if min(self.token_ids) < 0 or any(min(ids, default=0) < 0 for ids in self.at):
+            raise ValueError("a Read has a token id below 0")
+        if self.top_m < 0 or not 0 < self.nucleus <= 1:
+            raise ValueError("a Read has top_m >= 0 and 0 < nucleus <= 1")
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What an engine is asked. It knows the checkpoint it is for, never the task."""
 
@@ -182,7 +210,7 @@ class Request:
     checkpoint: str
     """Digest of the checkpoint, so that one engine may serve a base and its adapters in one batch."""
     prompt: Prompt
-    body: Generate | Score
+    body: Generate | Score | Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +275,24 @@ class ContinuationScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What a Read gives: one entry for each token read, of the raw (temperature 1, untruncated) distribution there."""
+
+    logprobs: tuple[float, ...]
+    """Natural log, of each token."""
+    entropies: tuple[float, ...]
+    """Nats."""
+    nucleus_sizes: tuple[int, ...]
+    """Fewest tokens whose mass reaches `Read.nucleus`."""
+    argmax: tuple[int, ...]
+    """The most likely id."""
+    top: tuple[TopTokens, ...] | None = None
+    """Where `Read.top_m`; the most likely first."""
+    at: tuple[tuple[float, ...], ...] | None = None
+    """Where `Read.at`: the log-probabilities of the wanted ids, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """What an engine answered. `error` set means infra_error: nothing else in it counts."""
 
@@ -265,6 +311,7 @@ class Response:
     seconds: float | None = None
     """From that moment to its last token."""
     error: str | None = None
+    reading: Reading | None = None
     line: bytes | None = field(default=None, init=False, repr=False, compare=False)
     """The encoded response that it was read from (runs.codec), so that it can be stored again as it is. No part of
     what it says: `replace` leaves it out."""

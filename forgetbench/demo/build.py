@@ -77,11 +77,11 @@ def build(out: Path, seed: int = 0, log: Log | None = None, recipes: dict[str, R
     recipes = recipes or RECIPES
     found = paths(out)
     out.mkdir(parents=True, exist_ok=True)
-    _step(found.sets_folder, _sets_key(), log, _make_sets)
+    step(found.sets_folder, _sets_key(), log, _make_sets)
     keys: dict[str, str] = {}
     for name, parent in PARENTS.items():
         keys[name] = model_key(recipes[name], name, seed, keys[parent] if parent else "")
-        _step(found.models[name], keys[name], log, _maker(name, found, recipes[name], seed, log))
+        step(found.models[name], keys[name], log, _maker(name, found, recipes[name], seed, log))
     return found
 
 
@@ -102,7 +102,7 @@ def _maker(name: str, found: DemoPaths, recipe: Recipe, seed: int, log: Log) -> 
     return make
 
 
-def _step(target: Path, key: str, log: Log, make: Callable[[Path], object]) -> None:
+def step(target: Path, key: str, log: Log, make: Callable[[Path], object]) -> None:
     """Run one step unless `target` already is its result."""
     if stored_key(target) == key:
         log(f"{target.name}: cached")
@@ -132,7 +132,8 @@ def stored_key(folder: Path) -> str | None:
         return None
 
 
-def _hash(parts: object) -> str:
+def digest(parts: object) -> str:
+    """A key of what a step is made from."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -142,9 +143,9 @@ def _sources(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _sets_key() -> str:
-    return _hash(["sets", _sources(_DATA_SOURCES)])
+    return digest(["sets", _sources(_DATA_SOURCES)])
 
 
 def model_key(recipe: Recipe, name: str, seed: int, parent_key: str) -> str:
     versions = {package: metadata.version(package) for package in ("torch", "transformers", "tokenizers")}
-    return _hash([name, dataclasses.asdict(recipe), seed, parent_key, versions, _sources(_TRAIN_SOURCES)])
+    return digest([name, dataclasses.asdict(recipe), seed, parent_key, versions, _sources(_TRAIN_SOURCES)])

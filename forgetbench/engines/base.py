@@ -18,6 +18,8 @@ class Capabilities:
     token_stats: bool
     accepts_messages: bool = False
     adapters: bool = False
+    read: bool = False
+    """Whether it reports the distribution at each position of given tokens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from forgetbench.engines.base import Capabilities, Engine, Usage
 from forgetbench.engines.cache_store import LOOKUP, ResponseCache, Source, canonical
 from forgetbench.errors import UsageError
 from forgetbench.runs.codec import CODEC_VERSION, is_final
-from forgetbench.types import Generate, Request, Response
+from forgetbench.types import Generate, Read, Request, Response
 
 KEY_VERSION = 1
 """Raise it when the same key would stand for another answer: after a mended fault of an engine of ours."""
@@ -210,4 +210,6 @@ def _fits(request: Request, response: Response) -> bool:
         return False
     if isinstance(request.body, Generate):
         return len(response.generations) == len(request.body.seeds)
+    if isinstance(request.body, Read):
+        return response.reading is not None and len(response.reading.logprobs) == len(request.body.token_ids)
     return len(response.scores) == len(request.body.continuations)

@@ -74,6 +74,13 @@ class Encoder:
             for p, ids in zip(prompts, encoded, strict=True)
         ]
 
+    def contexts(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+        """Token ids of prompts to read given tokens after: as `prompts`, and no ids at all become the prefix token too.
+
+        Empty only where the tokenizer has neither BOS nor EOS.
+        """
+        return [ids or self._prefix() for ids in self.prompts(prompts)]
+
     def pairs(self, items: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[EncodedPair | str]]:
         """For each prompt, one EncodedPair per continuation, or a line that says why there is none."""
         texts: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -64,6 +64,33 @@ class Prefiller:
             }
         logits = self.model.logits(where[:, 0], where[:, 1] - shared, **inputs)
         return logits, cache if keep_cache else None
+
+    def in_pieces(self, row: tuple[int, ...], shared: int, wanted: Sequence[int], most: int) -> Iterator[torch.Tensor]:
+        """Compute one row whose logits would be too many at once: float32 logits [most or fewer, vocab], in order.
+
+        `wanted`: rising positions, none below `shared`. Each token is computed once, against the keys and values of
+        those before it; where the architecture keeps none by position, the beginning anew for each piece.
+        """
+        device = self.model.device
+        self._hold(row[:shared])
+        cache, done = self.model.new_cache(), shared
+        for layer, (keys, values) in enumerate(self._kv if shared else ()):
+            cache.update(keys[..., :shared, :], values[..., :shared, :], layer)
+        for start in range(0, len(wanted), most):
+            places = wanted[start : start + most]
+            end = places[-1] + 1
+            if not self.model.shares_prefix:
+                cache, done = self.model.new_cache(), 0
+            self.meter.computed_tokens += end - done
+            yield self.model.logits(
+                torch.zeros(len(places), dtype=torch.long, device=device),
+                torch.tensor(places, device=device) - done,
+                input_ids=torch.tensor([row[done:end]], device=device),
+                position_ids=torch.arange(done, end, device=device)[None],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            done = end
 
     def _hold(self, prefix: tuple[int, ...]) -> None:
         """Have the keys and values of `prefix` ready, cutting back and extending what is there."""

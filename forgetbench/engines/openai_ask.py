@@ -16,7 +16,7 @@ from forgetbench.engines.openai_client import Client, Refused, Unanswered
 from forgetbench.engines.openai_generate import Sampled, body_of, read
 from forgetbench.engines.openai_probe import Served, choices_body, echo_body
 from forgetbench.engines.stops import StopMatcher
-from forgetbench.types import ContinuationScore, Generate, Generation, Request, Response, Score
+from forgetbench.types import ContinuationScore, Generate, Generation, Read, Request, Response, Score
 
 Scored = tuple[tuple[float, ...], bool, int]
 """Of one continuation: log-probabilities, greediness, and how many tokens lie before it."""
@@ -103,6 +103,8 @@ class Asker:
         try:
             if isinstance(request.body, Generate):
                 response = await self._generate(prepared, request.body, told)
+            elif isinstance(request.body, Read):
+                raise scoring.Unscorable("an endpoint cannot read given tokens")
             else:
                 response = await self._score(prepared, request.body, told)
         except Refused as error:

@@ -60,13 +60,18 @@ class OpenAIEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Asks the server, once. Raises UsageError when it is down, the key wrong or the model unknown."""
+        """Asks the server, once. Raises UsageError when it is down, the key wrong or the model unknown.
+
+        `read` is False for every server: echo with logprobs would give log-probabilities and a few likely tokens of
+        given text, but no endpoint gives entropies, nuclei or the log-probabilities of ids of our choice.
+        """
         limits = self.limits
         return Capabilities(
             score=not limits.score,
             generate=not (limits.complete and limits.chat),
             token_stats=False,
             accepts_messages=not limits.chat,
+            read=False,
         )
 
     @property

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from forgetbench.engines.prefix import common_prefix
-from forgetbench.types import Request, Score
+from forgetbench.types import Read, Request, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ def _best_cut(requests: Sequence[Request], start: int, end: int) -> int:
 
 
 def _shared(a: Request, b: Request) -> int:
-    """Length of the common beginning; -1 between scoring and generating, which share no batch."""
-    if isinstance(a.body, Score) != isinstance(b.body, Score):
+    """Length of the common beginning; -1 between kinds of requests, which share no batch."""
+    if type(a.body) is not type(b.body):
         return -1
     one, other = _content(a), _content(b)
     return common_prefix(one, other) if type(one) is type(other) else 0
@@ -77,7 +77,7 @@ def _content(request: Request) -> Sequence[Any]:
 
 
 def _characters(request: Request) -> int:
-    """Of prompt and continuations; a token id counts as four characters."""
+    """Of prompt and continuations, or what is read; a token id counts as four characters."""
     prompt = request.prompt
     if prompt.messages is not None:
         count = sum(len(m.content) for m in prompt.messages)
@@ -85,6 +85,8 @@ def _characters(request: Request) -> int:
         count = len(prompt.text) if prompt.text is not None else 4 * len(prompt.token_ids or ())
     if isinstance(request.body, Score):
         count += sum(len(c) for c in request.body.continuations)
+    elif isinstance(request.body, Read):
+        count += 4 * len(request.body.token_ids)
     return count
 
 

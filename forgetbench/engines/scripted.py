@@ -17,6 +17,9 @@ probability).
 
 A Python script has `def answer(request)` (`file.py::name` for another name), which returns a str or a list of
 str for Generate, a list of log-probabilities or the index of the best option for Score, or a whole Response.
+
+Read is answered with made-up distributions (made_up.py), unless a function answers it with a whole Response, or the
+first rule that matches the prompt is an error.
 """
 
 from __future__ import annotations
@@ -26,16 +29,19 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.engines.base import Capabilities, Usage
+from forgetbench.engines.common import beyond_vocabulary
 from forgetbench.engines.encode import token_hash
+from forgetbench.engines.made_up import VOCABULARY, made_up_reading
 from forgetbench.engines.stops import cut_at_stop
 from forgetbench.errors import UsageError
-from forgetbench.types import ContinuationScore, Generate, Generation, Prompt, Request, Response, Score
+from forgetbench.types import ContinuationScore, Generate, Generation, Prompt, Read, Request, Response, Score
 
 Answer = Callable[[Request], Any]
 ARGS = ("script", "delay")
@@ -52,7 +58,7 @@ class ScriptedEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(score=True, generate=True, token_stats=False, accepts_messages=True)
+        return Capabilities(score=True, generate=True, token_stats=False, accepts_messages=True, read=True)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -118,6 +124,11 @@ def _as_response(request: Request, said: Any) -> Response:
                 for v, c in zip(values, body.continuations, strict=True)
             ),
         )
+    if isinstance(body, Read):
+        wrong = beyond_vocabulary([*body.token_ids, *chain.from_iterable(body.at)], VOCABULARY)
+        if wrong is not None:
+            return Response(request.request_id, error=wrong)
+        return Response(**common, reading=made_up_reading(request.checkpoint, text, body))
     count = 1 if body.temperature == 0 else len(body.seeds)
     texts = [said] if isinstance(said, str) else list(said)
     return Response(**common, generations=tuple(_generation(texts[i % len(texts)], body) for i in range(count)))
@@ -210,6 +221,9 @@ def _json_script(file: Path) -> Answer:
 
     def answer(request: Request) -> Any:
         text = prompt_text(request.prompt)
+        if isinstance(request.body, Read):
+            first = next((rule for rule, test in zip(rules, tests, strict=True) if test(text)), None)
+            return Response(request.request_id, error=str(first["error"])) if first and "error" in first else None
         wanted = "choice" if isinstance(request.body, Score) else "text"
         for rule, test in zip(rules, tests, strict=True):
             if test(text) and ("error" in rule or wanted in rule):

@@ -18,10 +18,11 @@ from forgetbench.engines.base import Capabilities, Usage
 from forgetbench.engines.common import as_text, dtype_of
 from forgetbench.engines.hf_meter import Meter
 from forgetbench.errors import EngineError, ForgetbenchError, UsageError
-from forgetbench.types import Generate, Request, Response, Score
+from forgetbench.types import Generate, Read, Request, Response, Score
 
 if TYPE_CHECKING:
     from forgetbench.engines.hf_generate import Generator
+    from forgetbench.engines.hf_read import Reader
     from forgetbench.engines.hf_score import Scorer
 
 _CHUNK = 1024
@@ -52,11 +53,11 @@ class TransformersEngine:
         self.attention = str(self.args.get("attn_implementation") or "sdpa")
         self.dtype = dtype_of(str(self.args.get("dtype") or checkpoint.spec.dtype), checkpoint.config)
         self._meter = Meter()
-        self._parts: tuple[Scorer, Generator] | None = None
+        self._parts: tuple[Scorer, Reader, Generator] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(score=True, generate=True, token_stats=True, accepts_messages=True)
+        return Capabilities(score=True, generate=True, token_stats=True, accepts_messages=True, read=True)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -82,14 +83,15 @@ class TransformersEngine:
         return self._meter.usage()
 
     def run(self, requests: Sequence[Request]) -> Iterator[Response]:
-        """Scores before generations within each chunk; responses in the order in which they finish."""
+        """Scores, reads, then generations within each chunk; responses in the order in which they finish."""
         if not requests:
             return
-        scorer, generator = self._load()
+        scorer, reader, generator = self._load()
         for start in range(0, len(requests), _CHUNK):
             chunk = [as_text(r, self.checkpoint) for r in requests[start : start + _CHUNK]]
             try:
                 yield from scorer.run([r for r in chunk if isinstance(r.body, Score)])
+                yield from reader.run([r for r in chunk if isinstance(r.body, Read)])
                 yield from generator.run([r for r in chunk if isinstance(r.body, Generate)])
             except ForgetbenchError:
                 raise
@@ -98,13 +100,14 @@ class TransformersEngine:
                     f"models.{self.checkpoint.alias}: the transformers engine failed ({one_line(error)})"
                 ) from error
 
-    def _load(self) -> tuple[Scorer, Generator]:
+    def _load(self) -> tuple[Scorer, Reader, Generator]:
         if self._parts is not None:
             return self._parts
         from forgetbench.engines import hf_model
         from forgetbench.engines.encode import Encoder
         from forgetbench.engines.hf_generate import Generator
         from forgetbench.engines.hf_prefill import Prefiller
+        from forgetbench.engines.hf_read import Reader
         from forgetbench.engines.hf_score import Scorer
         from forgetbench.engines.prefix import Budget
 
@@ -124,7 +127,7 @@ class TransformersEngine:
         prefiller = Prefiller(model, self._meter)
         scorer = Scorer(model, encoder, prefiller, budget)
         generator = Generator(model, encoder, prefiller, self.checkpoint.stop_ids, budget)
-        self._parts = (scorer, generator)
+        self._parts = (scorer, Reader(model, encoder, prefiller, budget), generator)
         return self._parts
 
     def close(self) -> None:

@@ -5,80 +5,21 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from forgetbench.engines.base import Usage
 from forgetbench.engines.common import NOT_FINITE, beyond_vocabulary, fit_prompt
-from forgetbench.engines.encode import EncodedPair, Encoder, token_hash
+from forgetbench.engines.encode import EncodedPair, token_hash
+from forgetbench.engines.reading import Position, reading_of, unreadable
 from forgetbench.engines.stops import StopMatcher
-from forgetbench.engines.vllm_worker import KEY, Statistics
-from forgetbench.types import ContinuationScore, Generate, Generation, Request, Response, Score, TopTokens
+from forgetbench.engines.vllm_pending import Job, Pending, Served
+from forgetbench.engines.vllm_worker import KEY
+from forgetbench.types import ContinuationScore, Generate, Generation, Read, Request, Response, Score, TopTokens
 
 MOST_IDS = 128
 """Of `logprob_token_ids`."""
 _AHEAD = 2
 """Jobs waiting inside vLLM, in batches: enough that it never idles, few enough that memory stays small."""
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What one checkpoint needs beside the weights."""
-
-    encoder: Encoder
-    stop_ids: tuple[int, ...]
-    adapter: Any
-    """vLLM's LoRARequest, or None."""
-
-
-@dataclass(slots=True)
-class _Pending:
-    """One request, and what has come back of it."""
-
-    request: Request
-    left: int = 0
-    prompt_tokens: int = 0
-    prompt_hash: str = ""
-    truncated: int = 0
-    computed: int = 0
-    first_token: float | None = None
-    seconds: float | None = None
-    scores: dict[int, ContinuationScore] = field(default_factory=dict)
-    generations: dict[int, Generation] = field(default_factory=dict)
-    error: str | None = None
-
-    def response(self) -> Response:
-        name = self.request.request_id
-        if self.error is not None:
-            return Response(name, prompt_tokens=self.prompt_tokens, error=self.error)
-        return Response(
-            name,
-            generations=tuple(self.generations[i] for i in sorted(self.generations)),
-            scores=tuple(self.scores[i] for i in sorted(self.scores)),
-            prompt_tokens=self.prompt_tokens,
-            prompt_token_hash=self.prompt_hash,
-            truncated_left=self.truncated,
-            computed_tokens=self.computed,
-            first_token_seconds=self.first_token,
-            seconds=self.seconds,
-        )
-
-
-@dataclass(slots=True)
-class _Job:
-    """One request of vLLM's."""
-
-    owner: _Pending
-    prompt: tuple[int, ...]
-    forced: tuple[int, ...] = ()
-    """A continuation of several tokens."""
-    ids: tuple[int, ...] = ()
-    """First tokens to look up in one step (choices of one token)."""
-    slots: tuple[tuple[int, int], ...] = ()
-    """(continuation, its only token) for `ids`; (continuation, 0) for `forced`."""
-    sample: int = 0
-    watched: bool = False
-    """Whether the worker keeps statistics of it."""
 
 
 class Asker:
@@ -92,8 +33,8 @@ class Asker:
         self.most_at_once = int(config.scheduler_config.max_num_seqs)
         self.window = _AHEAD * self.most_at_once
         self.served, self.default = served, default
-        self._waiting: deque[_Job] = deque()
-        self._running: dict[str, _Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._running: dict[str, Job] = {}
         self._ready: deque[Response] = deque()
         self._number = 0
         self._matchers: dict[tuple[str, tuple[str, ...]], StopMatcher] = {}
@@ -147,9 +88,9 @@ class Asker:
 
     # --- requests to jobs
 
-    def _jobs(self, requests: Sequence[Request]) -> list[tuple[_Pending, list[_Job]]]:
+    def _jobs(self, requests: Sequence[Request]) -> list[tuple[Pending, list[Job]]]:
         """Tokenised together by checkpoint, since a tokenizer is quickest on many texts."""
-        made: dict[str, tuple[_Pending, list[_Job]]] = {}
+        made: dict[str, tuple[Pending, list[Job]]] = {}
         for digest in dict.fromkeys(r.checkpoint for r in requests):
             mine = [r for r in requests if r.checkpoint == digest]
             encoder = self._served(mine[0]).encoder
@@ -157,14 +98,18 @@ class Asker:
             pairs = encoder.pairs([(r.prompt, body.continuations) for r, body in scores])
             for (request, _), encoded in zip(scores, pairs, strict=True):
                 made[request.request_id] = self._score_jobs(request, encoded)
+            reads = [(r, r.body) for r in mine if isinstance(r.body, Read)]
+            contexts = encoder.contexts([r.prompt for r, _ in reads])
+            for (request, read), ids in zip(reads, contexts, strict=True):
+                made[request.request_id] = self._read_jobs(request, read, ids)
             generates = [(r, r.body) for r in mine if isinstance(r.body, Generate)]
             prompts = encoder.prompts([r.prompt for r, _ in generates])
             for (request, generate), ids in zip(generates, prompts, strict=True):
                 made[request.request_id] = self._generate_jobs(request, generate, ids)
         return [made[r.request_id] for r in requests]
 
-    def _score_jobs(self, request: Request, pairs: Sequence[EncodedPair | str]) -> tuple[_Pending, list[_Job]]:
-        pending = _Pending(request)
+    def _score_jobs(self, request: Request, pairs: Sequence[EncodedPair | str]) -> tuple[Pending, list[Job]]:
+        pending = Pending(request)
         single: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         forced: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
         for place, pair in enumerate(pairs):
@@ -188,25 +133,37 @@ class Asker:
                 single.setdefault(context, []).append((place, pair.continuation[0]))
             else:
                 forced.setdefault((context, pair.continuation), []).append(place)
-        jobs: list[_Job] = []
+        jobs: list[Job] = []
         for context, slots in single.items():
             for start in range(0, len(slots), MOST_IDS):
                 part = tuple(slots[start : start + MOST_IDS])
-                jobs.append(_Job(pending, context, ids=tuple(dict.fromkeys(t for _, t in part)), slots=part))
+                jobs.append(Job(pending, context, ids=tuple(dict.fromkeys(t for _, t in part)), slots=part))
         for (context, continuation), places in forced.items():
-            jobs.append(_Job(pending, context, forced=continuation, slots=tuple((p, 0) for p in places)))
+            jobs.append(Job(pending, context, forced=continuation, slots=tuple((p, 0) for p in places)))
         return pending, jobs
 
-    def _generate_jobs(self, request: Request, body: Generate, ids: tuple[int, ...]) -> tuple[_Pending, list[_Job]]:
+    def _read_jobs(self, request: Request, body: Read, ids: tuple[int, ...]) -> tuple[Pending, list[Job]]:
+        # vLLM counts the last token too, which transformers never reads: one less of the prompt, and one less to read.
+        kept = ids[-max(1, self.max_length - len(body.token_ids)) :]
+        pending = Pending(
+            request,
+            prompt_tokens=len(ids),
+            prompt_hash=token_hash(ids),
+            truncated=len(ids) - len(kept),
+            error=unreadable(ids, body, self.max_length - 1, self.vocabulary),
+        )
+        return pending, [] if pending.error else [Job(pending, kept, forced=body.token_ids, watched=True)]
+
+    def _generate_jobs(self, request: Request, body: Generate, ids: tuple[int, ...]) -> tuple[Pending, list[Job]]:
         kept, error = fit_prompt(ids, body.max_tokens, self.max_length, self.vocabulary)
-        pending = _Pending(
+        pending = Pending(
             request, prompt_tokens=len(kept), prompt_hash=token_hash(ids), truncated=len(ids) - len(kept), error=error
         )
         if error is not None:
             return pending, []
         samples = 1 if body.temperature == 0 else len(body.seeds)
         watched = body.stats.entropy or body.stats.top_m > 0
-        return pending, [_Job(pending, kept, sample=i, watched=watched) for i in range(samples)]
+        return pending, [Job(pending, kept, sample=i, watched=watched) for i in range(samples)]
 
     # --- through vLLM
 
@@ -216,7 +173,7 @@ class Asker:
         finished = [output for output in self.engine.step() if output.finished]
         jobs = [self._running.pop(output.request_id) for output in finished]
         watched = [o.request_id for o, job in zip(finished, jobs, strict=True) if job.watched]
-        statistics: dict[str, list[Statistics]] = {}
+        statistics: dict[str, list[Any]] = {}
         if watched:
             # Each worker answers; with tensor parallelism only those that sample have something.
             answers = self.llm.collective_rpc("forgetbench_statistics", args=(watched,))
@@ -225,7 +182,7 @@ class Asker:
         for output, job in zip(finished, jobs, strict=True):
             self._take(output, job, statistics.get(output.request_id, []))
 
-    def _submit(self, job: _Job) -> None:
+    def _submit(self, job: Job) -> None:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -238,10 +195,12 @@ class Asker:
             )
         elif job.forced:
             wanted = {"id": name, "forced": list(job.forced), "entropy": False, "top_m": 0}
+            if isinstance(body, Read):
+                wanted["read"] = {"top_m": body.top_m, "at": [list(ids) for ids in body.at], "nucleus": body.nucleus}
             params = SamplingParams(
                 max_tokens=len(job.forced),
                 temperature=0,
-                logprobs=0,
+                logprobs=None if isinstance(body, Read) else 0,
                 detokenize=False,
                 extra_args={KEY: wanted},
                 **common,
@@ -270,7 +229,7 @@ class Asker:
 
     # --- jobs to responses
 
-    def _take(self, output: Any, job: _Job, statistics: Sequence[Statistics]) -> None:
+    def _take(self, output: Any, job: Job, statistics: Sequence[Any]) -> None:
         owner, result = job.owner, output.outputs[0]
         computed = len(job.prompt) - int(output.num_cached_tokens or 0)
         self._prompt += len(job.prompt)
@@ -282,7 +241,10 @@ class Asker:
                 self._take_choices(job, result)
             elif job.forced:
                 self._computed += len(job.forced) - 1
-                self._take_forced(job, result)
+                if isinstance(owner.request.body, Read):
+                    self._take_reading(job, owner.request.body, result, statistics)
+                else:
+                    self._take_forced(job, result)
             else:
                 self._new += len(result.token_ids)
                 self._take_generation(job, result, statistics)
@@ -291,26 +253,38 @@ class Asker:
             self._ready.append(owner.response())
 
     @staticmethod
-    def _time(owner: _Pending, metrics: Any) -> None:
+    def _time(owner: Pending, metrics: Any) -> None:
         if metrics is None or not metrics.scheduled_ts:
             return
         first, last = metrics.first_token_ts - metrics.scheduled_ts, metrics.last_token_ts - metrics.scheduled_ts
         owner.first_token = first if owner.first_token is None else min(owner.first_token, first)
         owner.seconds = last if owner.seconds is None else max(owner.seconds, last)
 
-    def _take_choices(self, job: _Job, result: Any) -> None:
+    @staticmethod
+    def _take_reading(job: Job, body: Read, result: Any, statistics: Sequence[Any]) -> None:
+        positions = [Position(*found) for found in statistics]
+        if tuple(result.token_ids) != job.forced or len(positions) != len(job.forced):
+            job.owner.error = f"vLLM's worker read {len(positions)} of {len(job.forced)} tokens"
+            return
+        reading = reading_of(body, positions)
+        if isinstance(reading, str):
+            job.owner.error = reading
+        else:
+            job.owner.reading = reading
+
+    def _take_choices(self, job: Job, result: Any) -> None:
         values, chosen = result.logprobs[0], result.token_ids[0]
         for place, token in job.slots:
             logprob = float(values[token].logprob)
             if not math.isfinite(logprob):
                 job.owner.error = NOT_FINITE
                 return
-            keep = job.owner.request.body.stats.logprobs
+            keep = _keeps_tokens(job)
             job.owner.scores[place] = ContinuationScore(
                 logprob, is_greedy=token == chosen, n_tokens=1, token_logprobs=(logprob,) if keep else None
             )
 
-    def _take_forced(self, job: _Job, result: Any) -> None:
+    def _take_forced(self, job: Job, result: Any) -> None:
         found = [step[token] for step, token in zip(result.logprobs, result.token_ids, strict=True)]
         values = [float(f.logprob) for f in found]
         if not all(math.isfinite(v) for v in values):
@@ -319,7 +293,7 @@ class Asker:
         if tuple(result.token_ids) != job.forced:
             job.owner.error = "vLLM did not generate the continuation that it was made to"
             return
-        keep = job.owner.request.body.stats.logprobs
+        keep = _keeps_tokens(job)
         score = ContinuationScore(
             math.fsum(values),
             is_greedy=all(f.rank == 1 for f in found),
@@ -329,7 +303,7 @@ class Asker:
         for place, _ in job.slots:
             job.owner.scores[place] = score
 
-    def _take_generation(self, job: _Job, result: Any, statistics: Sequence[Statistics]) -> None:
+    def _take_generation(self, job: Job, result: Any, statistics: Sequence[Any]) -> None:
         owner, body = job.owner, job.owner.request.body
         assert isinstance(body, Generate)
         tokens = tuple(result.token_ids)
@@ -362,3 +336,8 @@ class Asker:
         if key not in self._matchers:
             self._matchers[key] = StopMatcher(served.encoder.tokenizer, stop)
         return self._matchers[key]
+
+
+def _keeps_tokens(job: Job) -> bool:
+    body = job.owner.request.body
+    return isinstance(body, Score) and body.stats.logprobs

@@ -7,10 +7,10 @@ continuation is *generated*: this logits processor makes each step choose the gi
 cache, and each token of the continuation is computed once.
 
 The processor also sees every raw distribution, so that entropies and top-m are read here instead of shipping
-the whole vocabulary to Python.
+the whole vocabulary to Python. A Read is both: its tokens are forced, and each distribution is looked at before that.
 
 What a request wants stands in `SamplingParams.extra_args[KEY]`: {"id": str, "forced": [token ids],
-"entropy": bool, "top_m": int}.
+"entropy": bool, "top_m": int}, and for a Read "read": {"top_m": int, "at": [[token ids]], "nucleus": float}.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.sample.logits_processor.interface import BatchUpdate, LogitsProcessor
+
+from forgetbench.engines.positions import read_positions
+from forgetbench.engines.reading import Wanted
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -34,8 +37,9 @@ _CERTAIN = 1e30
 Statistics = tuple[float | None, list[int], list[float], float | None]
 """Of one position: entropy in nats; top-m ids, their natural-log probabilities, the mass of the rest."""
 
-_taken: dict[str, dict[int, Statistics]] = {}
-"""By request id and position. A module's global, since vLLM makes the processor and gives no way to reach it."""
+_taken: dict[str, dict[int, Statistics | tuple[Any, ...]]] = {}
+"""By request id and position; of a Read the fields of `reading.Position`. A module's global, since vLLM makes the
+processor and gives no way to reach it."""
 
 
 @dataclass(slots=True)
@@ -48,13 +52,21 @@ class _Watched:
     top_m: int
     produced: list[int] = field(repr=False)
     """vLLM's own list of its tokens so far: its length is the position that this step decides."""
+    read: dict[str, Any] | None = None
+
+    def wanted(self, read: dict[str, Any]) -> Wanted | None:
+        """What a Read asks of this step; None after its last token."""
+        place = len(self.produced)
+        if place >= len(self.forced):
+            return None
+        return Wanted(self.forced[place], read["nucleus"], read["top_m"], read["at"][place] if read["at"] else ())
 
 
 def _watch(params: SamplingParams, prompt: list[int] | None, produced: list[int]) -> _Watched | None:
     wanted = (params.extra_args or {}).get(KEY)
     if wanted is None:
         return None
-    return _Watched(wanted["id"], wanted["forced"], wanted["entropy"], wanted["top_m"], produced)
+    return _Watched(wanted["id"], wanted["forced"], wanted["entropy"], wanted["top_m"], produced, wanted.get("read"))
 
 
 class StepProcessor(LogitsProcessor):  # type: ignore[misc]
@@ -75,6 +87,11 @@ class StepProcessor(LogitsProcessor):  # type: ignore[misc]
         seen = [(row, w) for row, w in self._rows.items() if w.entropy or w.top_m]
         if seen:
             self._record(logits, seen)
+        reads = [(row, w, asked) for row, w in self._rows.items() if w.read and (asked := w.wanted(w.read))]
+        if reads:
+            found = read_positions(logits[[row for row, _, _ in reads]], [asked for _, _, asked in reads])
+            for (_, w, _), position in zip(reads, found, strict=True):
+                _taken.setdefault(w.id, {})[len(w.produced)] = tuple(position)
         forced = [(row, w.forced[len(w.produced)]) for row, w in self._rows.items() if len(w.produced) < len(w.forced)]
         if forced:
             places = torch.tensor(forced, device=logits.device)
@@ -101,7 +118,7 @@ class StepProcessor(LogitsProcessor):  # type: ignore[misc]
 class WorkerExtension:
     """Mixed into vLLM's worker (`worker_extension_cls`); its methods answer `collective_rpc`."""
 
-    def forgetbench_statistics(self, ids: list[str]) -> list[list[Statistics]]:
+    def forgetbench_statistics(self, ids: list[str]) -> list[list[Statistics | tuple[Any, ...]]]:
         """For each finished request its positions' statistics in order, forgotten here afterwards."""
         found = [_taken.pop(i, {}) for i in ids]
         return [[by_position[p] for p in sorted(by_position)] for by_position in found]

@@ -9,7 +9,7 @@ from pathlib import Path
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.checkpoints.endpoint_state import Limits, known_limits, remember_limits
 from forgetbench.errors import UsageError
-from forgetbench.types import Plan, Request, Score
+from forgetbench.types import Plan, Read, Request, Score
 
 
 def askable(plan: Plan, checkpoint: Checkpoint, cache_dir: Path, ask: Callable[[], Limits] | None) -> Plan:
@@ -66,6 +66,8 @@ def within(plan: Plan, limits: Limits, alias: str) -> Plan:
 
 def _reason(request: Request, limits: Limits) -> str:
     """Why the server would refuse it, "" where it would not."""
+    if isinstance(request.body, Read):
+        return ""  # no server reads: the engine's capabilities refuse the whole plan
     if isinstance(request.body, Score):
         return limits.score and f"cannot score continuations ({limits.score})"
     if request.prompt.messages is not None:

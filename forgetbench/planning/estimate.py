@@ -3,8 +3,8 @@ memory.
 
 Counts of requests are exact. Tokens are counted under the checkpoint's own tokenizer.json where that takes a second
 or two; for larger plans they are characters divided by a ratio that a sample of the prompts gives (4 characters a
-token where there is no tokenizer.json). Time and memory are orders of magnitude, good enough to tell minutes from
-hours.
+token where there is no tokenizer.json). What is given as token ids (prompts, the tokens of a Read) is
+exact either way. Time and memory are orders of magnitude, good enough to tell minutes from hours.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from forgetbench.checkpoints import files
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.engines.prefix import common_prefix
 from forgetbench.errors import UsageError
+from forgetbench.planning.order import CHARACTERS_PER_TOKEN
 from forgetbench.planning.render import prompt_text
 from forgetbench.planning.tokens import count_tokens
-from forgetbench.types import Generate, Plan, Request, Score
+from forgetbench.types import Generate, Plan, Read, Request, Score
 
 _SAMPLE = 64
 COUNTED = 2_000_000
 """Characters of prompts and continuations up to which tokens are counted (about a second on one core)."""
-_DEFAULT_RATIO = 4.0
+_DEFAULT_RATIO = float(CHARACTERS_PER_TOKEN)
 _EFFICIENCY = 0.3
 """Share of a plain matrix product's speed that a forward pass reaches (attention, norms, Python between
 them)."""
@@ -43,6 +44,7 @@ class Estimate:
     requests: int
     score_requests: int
     generate_requests: int
+    read_requests: int
     samples: int
     """Texts to generate (n samples of a request count n)."""
     prompt_tokens: int
@@ -64,23 +66,29 @@ def estimate(plan: Plan, checkpoint: Checkpoint, *, count_up_to: int = COUNTED) 
     generates = [r for r in plan.requests if isinstance(r.body, Generate)]
     tokenizer = _tokenizer(checkpoint) if plan.requests else None
     ratio = _characters_per_token(plan.requests, tokenizer)
-    texts = [prompt_text(r.prompt) for r in plan.requests]
+    texts = [_text(r) for r in plan.requests]
+    given = [len(r.prompt.token_ids or ()) for r in plan.requests]
+    tokens_read = [len(r.body.token_ids) if isinstance(r.body, Read) else 0 for r in plan.requests]
     characters = [len(text) for text in texts]
     continued = [len(c) for r in scores if isinstance(r.body, Score) for c in r.body.continuations]
     counted = tokenizer is not None and sum(characters) + sum(continued) <= count_up_to
     if tokenizer is not None and counted:
         prompt_tokens, computed = _count(plan.requests, texts, tokenizer)
     else:
-        prompt_tokens = round(sum(characters) / ratio)
+        prompt_tokens = round(sum(characters) / ratio) + sum(given)
         shared = sum(common_prefix(a, b) for a, b in pairwise(texts))  # the plan's order: depth-first over texts
         # The last token of a continuation is only predicted, never read.
         read = sum(max(0.0, length - ratio) for length in continued)
         computed = round((sum(characters) - shared + read) / ratio)
+        prompts = [r.prompt.token_ids or () for r in plan.requests]
+        computed += sum(given) - sum(common_prefix(a, b) for a, b in pairwise(prompts))
+        computed += sum(max(0, length - 1) for length in tokens_read)
     samples = [
         (r, 1 if r.body.temperature == 0 else len(r.body.seeds)) for r in generates if isinstance(r.body, Generate)
     ]
     new_tokens = sum(n * r.body.max_tokens for r, n in samples if isinstance(r.body, Generate))
-    longest = round(max(characters, default=0) / ratio) + max(
+    rows = zip(characters, given, tokens_read, strict=True)
+    longest = round(max((c / ratio + ids + read for c, ids, read in rows), default=0)) + max(
         (r.body.max_tokens for r in generates if isinstance(r.body, Generate)), default=0
     )
     seconds, memory = _resources(checkpoint, computed, new_tokens, len(plan.requests), longest)
@@ -88,6 +96,7 @@ def estimate(plan: Plan, checkpoint: Checkpoint, *, count_up_to: int = COUNTED) 
         requests=len(plan.requests),
         score_requests=len(scores),
         generate_requests=len(generates),
+        read_requests=sum(n > 0 for n in tokens_read),
         samples=sum(n for _, n in samples),
         prompt_tokens=prompt_tokens,
         computed_prompt_tokens=computed,
@@ -106,16 +115,23 @@ def _count(requests: Sequence[Request], texts: Sequence[str], tokenizer: Any) ->
         places = [i for i, r in enumerate(requests) if r.prompt.add_special_tokens is flag]
         batch = tokenizer.encode_batch_fast([texts[i] for i in places], add_special_tokens=flag)
         for place, encoding in zip(places, batch, strict=True):
-            encoded[place] = encoding.ids
+            encoded[place] = list(requests[place].prompt.token_ids or encoding.ids)
     continuations = sorted({c for r in requests if isinstance(r.body, Score) for c in r.body.continuations})
     batch = tokenizer.encode_batch_fast(continuations, add_special_tokens=False)
     tails = {c: encoding.ids[:-1] for c, encoding in zip(continuations, batch, strict=True)}
     sequences: list[list[int]] = []
     for request, ids in zip(requests, encoded, strict=True):
         read = request.body.continuations if isinstance(request.body, Score) else ()
+        if isinstance(request.body, Read):
+            ids = ids + list(request.body.token_ids[:-1])
         sequences += [ids + tails[c] for c in read] or [ids]
     prompt_tokens = sum(len(ids) for ids in encoded)
     return prompt_tokens, count_tokens(len(requests), prompt_tokens, sequences).trie_tokens
+
+
+def _text(request: Request) -> str:
+    """What there is to tokenise of a prompt: nothing where it is token ids."""
+    return "" if request.prompt.token_ids is not None else prompt_text(request.prompt)
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Any:
@@ -138,7 +154,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
 def _characters_per_token(requests: Sequence[Request], tokenizer: Any) -> float:
     if tokenizer is None:
         return _DEFAULT_RATIO
-    texts = [prompt_text(r.prompt) for r in requests[:: max(1, len(requests) // _SAMPLE)]]
+    texts = [_text(r) for r in requests[:: max(1, len(requests) // _SAMPLE)]]
     tokens = sum(len(e.ids) for e in tokenizer.encode_batch(texts, add_special_tokens=False))
     return max(sum(len(t) for t in texts) / tokens, 0.1) if tokens else _DEFAULT_RATIO
 

@@ -3,8 +3,8 @@
 Depth-first over the trie of prompt texts, all tasks and views in one: an engine with a prefix cache reads each
 shared beginning once, and needs to keep only the path that leads to where it is. Among the branches of a node the
 one with the longest job comes first, so that what takes longest is not begun last, alone, while everything else is
-done. A generation counts as longer than any score. Where a prompt is asked both for a generation and for a score,
-the two stand side by side and the generation, the longer, begins.
+done. A generation counts as longer than any score or read. Where a prompt is asked both for a generation and for a
+score, the two stand side by side and the generation, the longer, begins.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from itertools import groupby, pairwise
 
 from forgetbench.engines.prefix import common_prefix
 from forgetbench.planning.render import prompt_text
-from forgetbench.types import Generate, Request
+from forgetbench.types import Generate, Read, Request
 
 LEAST_SHARED = 32
 """Characters: a shorter common beginning ("Question: ") saves less than what long jobs first gains."""
+
+CHARACTERS_PER_TOKEN = 4
+"""What a given token id counts beside text."""
 
 Job = tuple[int, int, int]
 
@@ -62,10 +65,12 @@ def in_order(requests: Iterable[Request], least: int = LEAST_SHARED) -> list[Req
 
 
 def _job(request: Request, length: int) -> Job:
-    """How long a request may take: generations before scores, by their limit and samples; scores by length."""
+    """How long a request may take: generations first, by their limit and samples; scores and reads by length."""
     body = request.body
     if isinstance(body, Generate):
         return 1, body.max_tokens, length
+    if isinstance(body, Read):
+        return 0, length + CHARACTERS_PER_TOKEN * len(body.token_ids), 0
     return 0, length + max((len(c) for c in body.continuations), default=0), 0
 
 

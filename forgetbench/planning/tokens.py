@@ -1,8 +1,9 @@
 """How many tokens a set of requests holds, and how many an engine with a prefix cache has to compute. Pure.
 
 A request's *sequences* are what a model has to read for it: prompt plus continuation without its last token for
-each continuation of a score (the last token is only predicted), the prompt alone for a generation. Their trie has
-one node for each distinct prefix; its size is the least that any engine can compute without knowing better.
+each continuation of a score (the last token is only predicted), the same with the tokens of a read, the prompt alone
+for a generation. Their trie has one node for each distinct prefix; its size is the least that any engine can compute
+without knowing better.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import pairwise
 
 from forgetbench.engines.encode import Encoder
 from forgetbench.engines.prefix import common_prefix
-from forgetbench.types import Generate, Request, Score
+from forgetbench.types import Generate, Read, Request, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +72,10 @@ def report(requests: Sequence[Request], encoder: Encoder) -> TokenReport:
         sequences += [pair.context + pair.continuation[:-1] for pair in known]
         prompt_tokens += len(known[-1].context) if known else 0
     prompts = encoder.prompts([r.prompt for r in requests if isinstance(r.body, Generate)])
+    reads = [(r.prompt, r.body.token_ids) for r in requests if isinstance(r.body, Read)]
+    for ids, (_, tokens) in zip(encoder.contexts([prompt for prompt, _ in reads]), reads, strict=True):
+        if ids:
+            prompt_tokens += len(ids)
+            sequences.append(ids + tokens[:-1])
     prompt_tokens += sum(len(ids) for ids in prompts)
     return count_tokens(len(requests), prompt_tokens, [*sequences, *prompts])

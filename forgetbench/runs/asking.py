@@ -9,7 +9,7 @@ from forgetbench.errors import EngineError, UsageError
 from forgetbench.runs.codec import is_final
 from forgetbench.runs.segments import SegmentWriter
 from forgetbench.runs.work import Work
-from forgetbench.types import Generate, Prompt, Request, Response
+from forgetbench.types import Generate, Prompt, Read, Request, Response, Score
 
 
 def merge(orders: Iterable[Sequence[Request]]) -> list[Request]:
@@ -39,19 +39,22 @@ def merge(orders: Iterable[Sequence[Request]]) -> list[Request]:
     return list({r.request_id: r for place in places for r in place}.values())
 
 
-def _question(request: Request) -> tuple[Prompt, bool]:
-    return request.prompt, isinstance(request.body, Generate)
+def _question(request: Request) -> tuple[Prompt, bool | tuple[int, ...]]:
+    body = request.body
+    # Many texts are read after one and the same (empty) prompt.
+    return request.prompt, body.token_ids if isinstance(body, Read) else isinstance(body, Generate)
 
 
 def check_capabilities(have: Capabilities, requests: Sequence[Request]) -> None:
     """Refuse a plan that the engine cannot serve before anything runs."""
     lacking = set()
     for r in requests:
-        generates = isinstance(r.body, Generate)
-        if generates and not have.generate:
+        if isinstance(r.body, Generate) and not have.generate:
             lacking.add("generate text")
-        if not generates and not have.score:
+        if isinstance(r.body, Score) and not have.score:
             lacking.add("score continuations")
+        if isinstance(r.body, Read) and not have.read:
+            lacking.add("read given tokens")
         if r.prompt.messages is not None and not have.accepts_messages:
             lacking.add("take messages")
     if lacking:
@@ -61,11 +64,14 @@ def check_capabilities(have: Capabilities, requests: Sequence[Request]) -> None:
 
 def _check_answer(request: Request, response: Response) -> None:
     """An engine that answers with another number of samples than asked would shift results silently."""
-    if response.error is not None or not (response.generations or response.scores):
+    reading = response.reading
+    if response.error is not None or not (response.generations or response.scores or reading):
         return
     body = request.body
     if isinstance(body, Generate):
         got, expected = len(response.generations), len(body.seeds)
+    elif isinstance(body, Read):
+        got, expected = 0 if reading is None else len(reading.logprobs), len(body.token_ids)
     else:
         got, expected = len(response.scores), len(body.continuations)
     if got != expected:

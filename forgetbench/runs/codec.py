@@ -1,22 +1,27 @@
 """Response <-> one line of JSON, exactly.
 
 Floats survive bit for bit (Python prints the shortest text that reads back the same); infinities and nan are
-written as strings, so that a line is JSON for every reader. Text survives with lone surrogates, which a
-tokenizer can produce from half a character.
+written as strings, so that a line is JSON for every reader. The many floats of a reading are packed: base64 of
+little-endian binary, of 32 bits where that is exact (what an engine computed in float32), else of 64. Text survives
+with lone surrogates, which a tokenizer can produce from half a character.
 
 A line starts with the request id and whether the response is final, so that a scan needs no JSON parser.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
-from collections.abc import Iterable
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from forgetbench.errors import UsageError
-from forgetbench.types import ContinuationScore, Generation, Response, TopTokens
+from forgetbench.types import ContinuationScore, Generation, Reading, Response, TopTokens
 
 CODEC_VERSION = 1
 
@@ -25,7 +30,7 @@ _HEAD = re.compile(rb'\{"id":"([^"\\]*)","final":(true|false),')
 
 def is_final(response: Response) -> bool:
     """Whether a response may be reused. An empty one, or one with a failed sample, is asked again."""
-    if response.error is not None or not (response.generations or response.scores):
+    if response.error is not None or not (response.generations or response.scores or response.reading):
         return False
     return all(g.finish_reason != "error" for g in response.generations)
 
@@ -79,11 +84,76 @@ def _read_score(raw: list[Any]) -> ContinuationScore:
     return ContinuationScore(float(logprob), is_greedy, n_tokens, _read_floats(token_logprobs))
 
 
+def _pack(xs: Iterable[float]) -> str:
+    wide = array("d", xs)
+    narrow = array("f", wide)
+    # A float too large for 32 bits has become infinite, and nan equals nothing: both stay wide.
+    packed = narrow if narrow.tolist() == wide.tolist() else wide
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.typecode + base64.b64encode(packed.tobytes()).decode("ascii")
+
+
+def _unpack(text: str) -> tuple[float, ...]:
+    packed = array(text[0])
+    packed.frombytes(base64.b64decode(text[1:]))
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return tuple(packed)
+
+
+def _lengths(rows: Sequence[Sequence[Any]]) -> int | list[int]:
+    """One number where all rows are equally long."""
+    found = [len(row) for row in rows]
+    return found[0] if found and found.count(found[0]) == len(found) else found
+
+
+def _cut(flat: Iterable[Any], lengths: int | list[int], rows: int) -> Iterator[tuple[Any, ...]]:
+    rest = iter(flat)
+    for n in [lengths] * rows if isinstance(lengths, int) else lengths:
+        yield tuple(islice(rest, n))
+
+
+def _reading(r: Reading) -> dict[str, Any]:
+    return {
+        "logprobs": _pack(r.logprobs),
+        "entropies": _pack(r.entropies),
+        "nucleus_sizes": [int(n) for n in r.nucleus_sizes],
+        "argmax": [int(i) for i in r.argmax],
+        "top": None
+        if r.top is None
+        else [
+            _lengths([t.ids for t in r.top]),
+            [int(i) for t in r.top for i in t.ids],
+            _pack(x for t in r.top for x in t.logprobs),
+            _pack(t.tail_mass for t in r.top),
+        ],
+        "at": None if r.at is None else [_lengths(r.at), len(r.at), _pack(chain.from_iterable(r.at))],
+    }
+
+
+def _read_reading(raw: dict[str, Any]) -> Reading:
+    top, at = raw["top"], raw["at"]
+    if top is not None:
+        lengths, ids, logprobs, tails = top[0], top[1], _unpack(top[2]), _unpack(top[3])
+        rows = len(tails)
+        parts = zip(_cut(ids, lengths, rows), _cut(logprobs, lengths, rows), tails, strict=True)
+        top = tuple(TopTokens(*part) for part in parts)
+    return Reading(
+        logprobs=_unpack(raw["logprobs"]),
+        entropies=_unpack(raw["entropies"]),
+        nucleus_sizes=tuple(raw["nucleus_sizes"]),
+        argmax=tuple(raw["argmax"]),
+        top=top,
+        at=None if at is None else tuple(_cut(_unpack(at[2]), at[0], at[1])),
+    )
+
+
 def encode(response: Response) -> bytes:
     """One line of JSON in UTF-8 without its newline. For a response that `decode` kept the line of: that line."""
     if response.line is not None:
         return response.line
-    raw = {
+    raw: dict[str, Any] = {
         "id": response.request_id,
         "final": is_final(response),
         "v": CODEC_VERSION,
@@ -97,6 +167,8 @@ def encode(response: Response) -> bytes:
         "seconds": None if response.seconds is None else _float(response.seconds),
         "error": response.error,
     }
+    if response.reading is not None:  # else the line is what earlier versions wrote
+        raw["reading"] = _reading(response.reading)
     text = json.dumps(raw, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     # surrogatepass and not \u escapes: JSON joins an escaped pair into one character, so that text with two
     # lone surrogates side by side would not read back the same.
@@ -115,7 +187,7 @@ def decode(blob: bytes, *, keep_line: bool = False) -> Response:
             f"stored by another version of forgetbench (format {raw['v']!r}, this one reads {CODEC_VERSION})",
             "use that version, or delete the task's folder to ask again",
         )
-    seconds, first = raw["seconds"], raw.get("first_token_seconds")
+    seconds, first, reading = raw["seconds"], raw.get("first_token_seconds"), raw.get("reading")
     response = Response(
         request_id=raw["id"],
         generations=tuple(_read_generation(g) for g in raw["generations"]),
@@ -128,6 +200,7 @@ def decode(blob: bytes, *, keep_line: bool = False) -> Response:
         first_token_seconds=None if first is None else float(first),
         seconds=None if seconds is None else float(seconds),
         error=raw["error"],
+        reading=None if reading is None else _read_reading(reading),
     )
     if keep_line:
         object.__setattr__(response, "line", blob)  # frozen, and no part of the value

@@ -4,7 +4,8 @@
     {"task_type": "knowledge/capitals", "prompt": "Which is in Peru?", "scorer": "choice",
      "choices": ["Lima", "Quito"], "answer": "Lima"}
 
-Fields: suites/custom_set.schema.json. In CSV the first row names the fields, an empty cell is a missing
+Fields: suites/custom_set.schema.json. `statement` ("The capital of Peru is") is the question as a sentence to be
+continued; it changes neither the item nor its score. In CSV the first row names the fields, an empty cell is a missing
 field, and lists are JSON in a cell. Either may be gzipped (.gz), and a file with other columns is read
 through `fields` (custom_fields.py). Scorers: forgetbench/scoring/scorers.py; `choice` shows lettered options
 and ranks the letters by log-probability, as MMLU does. With `scorer: none` answers are generated and kept, not

@@ -47,6 +47,11 @@ class Line(_Strict):
         None, description="The question as a conversation that ends with the user's turn."
     )
     chat_prompt: Text | None = Field(None, description="Replaces prompt in chat style.")
+    statement: Text | None = Field(
+        None,
+        description="The question as the beginning of a sentence that the answer ends, such as "
+        "'The capital of Japan is'. The check for narrow hallucination continues it.",
+    )
     references: Annotated[list[Text], Field(min_length=1)] | Text | None = Field(
         None, description="Accepted answers (regex: patterns); one text or several. Not for choice."
     )

@@ -33,6 +33,7 @@ _EXPECTED = {
     "task_type": ("not a two-level path", "write it as ability/kind, such as reasoning/arithmetic"),
     "prompt": ("not a text", "write a text that is not blank"),
     "chat_prompt": ("not a text", "write a text that is not blank"),
+    "statement": ("not a text", "write the beginning of a sentence that the answer ends"),
     "messages": (
         "not a conversation",
         'write [{"role": "user", "content": "..."}], roles system, user, assistant',

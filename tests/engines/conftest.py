@@ -11,7 +11,7 @@ import torch
 
 from forgetbench.checkpoints import Checkpoint, ModelSpec, resolve
 from forgetbench.engines.transformers_engine import TransformersEngine
-from forgetbench.types import Generate, Prompt, Request, Response, Score
+from forgetbench.types import Generate, Prompt, Read, Request, Response, Score
 from tests.engines import tiny
 from tests.engines.vllm_server import vllm_server as vllm_server
 
@@ -64,6 +64,11 @@ def score(name: str, text: str, *continuations: str, **prompt: Any) -> Request:
 
 def generate(name: str, text: str, max_tokens: int = 24, **body: Any) -> Request:
     return Request(name, "x", Prompt(text=text), Generate(max_tokens, **body))
+
+
+def read(name: str, prompt: str | tuple[int, ...], tokens: tuple[int, ...], **body: Any) -> Request:
+    given = Prompt(text=prompt) if isinstance(prompt, str) else Prompt(token_ids=prompt)
+    return Request(name, "x", given, Read(tokens, **body))
 
 
 def break_weights(folder: Path) -> None:

@@ -21,7 +21,19 @@ from forgetbench.engines.cache_store import ResponseCache
 from forgetbench.errors import EngineError
 from forgetbench.execute import execute
 from forgetbench.planning.plan import TaskJob, request_id
-from forgetbench.types import Decode, Generate, Generation, Message, Prompt, Request, Response, Score
+from forgetbench.types import (
+    Decode,
+    Generate,
+    Generation,
+    Message,
+    Prompt,
+    Read,
+    Reading,
+    Request,
+    Response,
+    Score,
+    TopTokens,
+)
 from tests.engines.tiny import edit_json
 from tests.runs.fakes import IDENTITY, FakeEngine, FakeTask, answer, checkpoint, job, jobs, plan
 
@@ -185,12 +197,18 @@ def test_keys_are_stable_and_tell_parts_apart() -> None:
 
 def test_a_request_id_hashes_every_field_of_prompt_and_body() -> None:
     prompt = Prompt(messages=(Message("user", "ä\ud800"),))
-    for body in (SAMPLED.body, RANK.body):
-        kind = "score" if isinstance(body, Score) else "generate"
+    for body in (SAMPLED.body, RANK.body, READ.body):
+        kind = "score" if isinstance(body, Score) else "read" if isinstance(body, Read) else "generate"
         parts = ["digest", dataclasses.asdict(prompt), kind, dataclasses.asdict(body)]
         text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         expected = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
         assert request_id("digest", prompt, body) == expected
+
+
+def test_request_ids_are_those_of_earlier_versions() -> None:
+    """Written down: other ones would make every stored run and cache useless without anybody noticing."""
+    ids = [request_id("digest", r.prompt, r.body) for r in (SAMPLED, RANK, READ)]
+    assert ids == ["4d3fa007ac77e0dac08e4570", "6998e8d1f50a636b7fa7e0e0", "833e08c1f75fb3599d1d64b9"]
 
 
 class Odd:
@@ -221,6 +239,8 @@ WRONG: dict[str, Callable[[Request], Response]] = {
 }
 RANK = Request("f" * 24, "c0ffee0123456789", Prompt(text="?"), Score((" a", " b", " c")))
 SAMPLED = Request("e" * 24, "c0ffee0123456789", Prompt(text="?"), Generate(5, temperature=1.0, seeds=(1, 2)))
+READ = Request("d" * 24, "c0ffee0123456789", Prompt(text="?"), Read((4, 5), top_m=1, at=((1, 2), ()), nucleus=0.9))
+READING = Reading((-0.5, -1.0), (0.1, 0.2), (1, 2), (4, 9), (TopTokens((4,), (-0.5,), 0.4),) * 2, ((-3.0, -4.0), ()))
 
 
 @pytest.mark.parametrize("name", list(WRONG))
@@ -233,6 +253,17 @@ def test_what_is_not_a_whole_answer_is_never_stored(file: Path, name: str) -> No
         assert inner.asked == expected
     with ResponseCache(file) as store:
         assert store.ls() == []
+
+
+def test_a_reading_comes_back_as_it_was_and_half_of_one_is_not_stored(file: Path) -> None:
+    short = Reading((-0.5,), (0.1,), (1,), (4,))
+    for said in (short, READING):
+        response = Response(READ.request_id, reading=said, prompt_tokens=1)
+        inner = Odd(lambda r, response=response: response)  # type: ignore[misc]
+        wrapped = cached(inner, checkpoint(), IDENTITY, file)
+        assert list(wrapped.run([READ])) == list(wrapped.run([READ])) == [response]
+        assert (wrapped.hits, inner.asked) == ((1, 1) if said is READING else (0, 2))
+        wrapped.close()
 
 
 def test_an_answer_to_something_else_is_passed_on_and_not_stored(file: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_masked_way_equals_the_shared_way(qwen: Checkpoint) -> None:
     asked = [generate(f"{i}{t}", t, 6 + 5 * i, temperature=0.5 * i, seeds=(1, 2)) for i in range(3) for t in TEXTS]
     expected = serve(qwen, asked)
     engine = TransformersEngine(qwen)
-    _, generator = engine._load()
+    _, _, generator = engine._load()
     generator.model.shares_prefix = False
     for answer in engine.run(asked):
         for a, b in zip(answer.generations, expected[answer.request_id].generations, strict=True):

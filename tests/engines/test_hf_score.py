@@ -109,7 +109,7 @@ def test_single_token_choices_take_one_row_and_prefixes_are_computed_once(
 
 def test_only_wanted_positions_reach_the_output_layer(qwen: Checkpoint) -> None:
     engine = TransformersEngine(qwen)
-    scorer, _ = engine._load()
+    scorer, _, _ = engine._load()
     sizes: list[int] = []
     scorer.model.model.get_output_embeddings().register_forward_hook(
         lambda _m, _i, out: sizes.append(out.shape[0] * out.shape[1])

@@ -20,7 +20,8 @@ from forgetbench.errors import UsageError
 from forgetbench.planning import render
 from forgetbench.planning.askable import askable, within
 from forgetbench.planning.plan import build_plan
-from forgetbench.types import Message, PromptSpec
+from forgetbench.runs.asking import check_capabilities
+from forgetbench.types import Message, Plan, Prompt, PromptSpec, Read, Request
 from tests.engines import faulty_endpoint as faulty
 from tests.engines import tiny
 from tests.engines.endpoint_runner import served
@@ -211,6 +212,24 @@ def test_a_server_that_is_down_or_serves_nothing_is_one_line(tmp_path: Path) -> 
     ):
         _ = make_engine(served(endpoint.base_url, tmp_path)).capabilities
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("can", [{}, {"text": False}])
+def test_a_plan_that_reads_is_refused_before_anything_runs(can: dict[str, bool], tmp_path: Path) -> None:
+    """Also where a server echoes with log-probabilities; and nothing of it falls out as if it were a generation."""
+    with faulty.running(**can) as endpoint:
+        engine = make_engine(served(endpoint.base_url, tmp_path))
+        have = engine.capabilities
+        probed = len(endpoint.asked)
+        read = Request("r", "x", Prompt(text="q"), Read((1, 2)))
+        plan = Plan((read,), {"r": ()})
+        assert within(plan, engine.limits, "served") is plan  # type: ignore[attr-defined]
+        with pytest.raises(UsageError, match="engine: cannot read given tokens, which the suite asks for") as caught:
+            check_capabilities(have, plan.requests)
+        assert "\n" not in str(caught.value)
+        assert len(endpoint.asked) == probed
+        assert [a.error for a in engine.run([read])] == ["an endpoint cannot read given tokens"]
+        assert len(endpoint.asked) == probed
 
 
 def test_what_falls_out_is_named_and_the_rest_runs(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from forgetbench.engines.transformers_engine import TransformersEngine
 from forgetbench.engines.vllm_engine import VllmEngine
 from forgetbench.errors import EngineError, Exit, ModelLoadError
 from tests.engines import tiny
-from tests.engines.conftest import generate, score, serve
+from tests.engines.conftest import generate, read, score, serve
 from tests.engines.ray_world import Scripted, World, by_id, questions, two_nodes
 from tests.engines.vllm_installed import needs_vllm
 
@@ -36,6 +36,7 @@ def test_answers_equal_those_of_the_plain_engine(world: World, qwen: Checkpoint)
     asked = [score(f"s{i}", f"Question: {i} apples and {i % 7} pears. Answer:", " one", " two") for i in range(40)]
     asked += [generate(f"g{i}", f"If a shop sells {i}", 8) for i in range(20)]
     asked += [generate("sampled", "The quick brown", 8, temperature=1.0, seeds=(3, 4))]
+    asked += [read(f"r{i}", (5 + i,), tuple(range(20, 40)), top_m=3, at=((7, 8),) * 20) for i in range(4)]
     plain = TransformersEngine(qwen)
     expected = {r.request_id: r for r in plain.run(asked)}
     engine = RayEngine(qwen, address=world.address, group_requests=16)
@@ -48,6 +49,12 @@ def test_answers_equal_those_of_the_plain_engine(world: World, qwen: Checkpoint)
                 assert a.logprob == pytest.approx(b.logprob, abs=1e-4)
             for c, d in zip(response.generations, expected[name].generations, strict=True):
                 assert (c.token_ids, c.text, c.finish_reason) == (d.token_ids, d.text, d.finish_reason)
+            assert (response.reading is None) == (expected[name].reading is None)
+            if response.reading is not None and (told := expected[name].reading) is not None:
+                assert response.reading.logprobs == pytest.approx(told.logprobs, abs=1e-4)
+                for e, f in zip(response.reading.at or (), told.at or (), strict=True):
+                    assert e == pytest.approx(f, abs=1e-4)
+                assert [t.ids for t in response.reading.top or ()] == [t.ids for t in told.top or ()]
         usage = engine.usage
         assert (usage.requests, usage.new_tokens) == (plain.usage.requests, plain.usage.new_tokens)
         assert usage.prompt_tokens == plain.usage.prompt_tokens

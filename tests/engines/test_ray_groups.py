@@ -18,7 +18,7 @@ from forgetbench.engines.registry import make_engine
 from forgetbench.errors import UsageError
 from forgetbench.types import Generate, Prompt, Request
 from tests.engines import tiny
-from tests.engines.conftest import generate, score
+from tests.engines.conftest import generate, read, score
 
 pytestmark = pytest.mark.unit
 
@@ -53,7 +53,10 @@ def test_groups_keep_their_limits() -> None:
 def test_scores_and_generations_part_before_texts_do() -> None:
     asked = [score(f"s{i}", "the same beginning", " A") for i in range(6)]
     asked += [generate(f"g{i}", "the same beginning") for i in range(6)]
-    assert [len(g.requests) for g in cut_groups(asked, 8, 1 << 20)] == [6, 6]
+    asked += [read(f"r{i}", "the same beginning", (1, 2)) for i in range(6)]
+    assert [len(g.requests) for g in cut_groups(asked, 8, 1 << 20)] == [6, 6, 6]
+    long = [read(f"l{i}", (), tuple(range(200))) for i in range(4)]
+    assert [len(g.requests) for g in cut_groups(long, 8, 1601)] == [2, 2]
 
 
 def test_group_size_fills_batches_and_leaves_something_to_share_out() -> None:

@@ -15,12 +15,12 @@ from forgetbench.checkpoints import ModelSpec, resolve
 from forgetbench.engines.registry import make_engine
 from forgetbench.engines.scripted import ScriptedEngine
 from forgetbench.errors import UsageError
-from forgetbench.types import Generate, Message, Prompt, Request, Response, Score
+from forgetbench.types import Generate, Message, Prompt, Read, Request, Response, Score
 
 pytestmark = pytest.mark.unit
 
 
-def ask(text: str, body: Generate | Score, name: str = "r") -> Request:
+def ask(text: str, body: Generate | Score | Read, name: str = "r") -> Request:
     return Request(name, "x", Prompt(text=text), body)
 
 
@@ -43,6 +43,54 @@ def test_a_function_answers_both_kinds() -> None:
     assert (made.generations[0].text, made.generations[0].finish_reason) == ("<q> ", "stop")
     cut = first(engine, ask("q", Generate(2))).generations[0]
     assert (cut.text, cut.finish_reason, len(cut.token_ids)) == ("<q", "length", 2)
+
+
+def test_readings_are_made_up_and_whole() -> None:
+    """The parts of a position fit together, and the same context has the same distribution in any request."""
+    engine = ScriptedEngine(lambda r: "nothing to do with it")
+    tokens = tuple(map(ord, "it is 42"))
+    reading = first(engine, ask("q", Read(tokens, top_m=40, at=((*range(200), 2_000_000),) * 8))).reading
+    assert reading is not None
+    assert reading.top is not None
+    assert reading.at is not None
+    for i, (top, at) in enumerate(zip(reading.top, reading.at, strict=True)):
+        assert top.ids[0] == reading.argmax[i]
+        assert list(top.logprobs) == sorted(top.logprobs, reverse=True)
+        assert len(set(top.ids)) == 40
+        assert reading.logprobs[i] == at[tokens[i]]
+        assert [at[t] for t in top.ids if t < 200] == [v for t, v in zip(top.ids, top.logprobs, strict=True) if t < 200]
+        assert math.fsum(map(math.exp, top.logprobs)) + top.tail_mass == pytest.approx(1.0)
+        masses = [*map(math.exp, top.logprobs), *[math.exp(at[-1])] * (2**21 - 40)]
+        assert math.fsum(masses) == pytest.approx(1.0)
+        assert reading.entropies[i] == pytest.approx(
+            -math.fsum(p * math.log(p) for p in masses[:40])
+            - math.fsum([masses[-1] * math.log(masses[-1])] * (2**21 - 40))
+        )
+        size = reading.nucleus_sizes[i]
+        assert math.fsum(masses[: size - 1]) < 0.95 <= math.fsum(masses[:size])
+    again = first(ScriptedEngine(lambda r: None), ask("q", Read(tokens[:3]))).reading
+    assert again is not None
+    assert again.logprobs == reading.logprobs[:3]
+    assert again.at is again.top is None
+    other = Request("r", "another checkpoint", Prompt(text="q"), Read(tokens[:3]))
+    assert first(engine, other).reading != again
+    assert first(engine, ask("p", Read(tokens[:3]))).reading != again
+    assert "beyond the model's vocabulary" in (first(engine, ask("q", Read((1 << 21,)))).error or "")
+
+
+def test_a_script_may_answer_a_read_itself(tmp_path: Path) -> None:
+    own = ScriptedEngine(lambda r: Response(r.request_id, error="down"))
+    assert first(own, ask("q", Read((1,)))).error == "down"
+    rules = [
+        {"match": "broken", "error": "no such thing"},
+        {"match": "a", "text": "x"},
+        {"match": "able", "error": "y"},
+    ]
+    engine = make_engine(resolve(write(tmp_path, "s.json", {"rules": rules})))
+    assert engine.capabilities.read
+    assert first(engine, ask("it is broken", Read((1,)))).error == "no such thing"
+    for text in ("a table", "nothing matches"):
+        assert first(engine, ask(text, Read((1,)))).reading is not None
 
 
 def test_samples_and_whole_responses() -> None:

@@ -15,7 +15,7 @@ from forgetbench.engines.vllm_host import VllmHost
 from forgetbench.errors import EngineError, ModelLoadError
 from forgetbench.types import Generate, Message, Prompt, Request, Response, Score, TokenStats
 from tests.engines import tiny
-from tests.engines.conftest import break_weights, generate, score, serve
+from tests.engines.conftest import break_weights, generate, read, score, serve
 from tests.engines.vllm_installed import needs_vllm
 
 pytestmark = [pytest.mark.parity, needs_vllm]
@@ -59,6 +59,10 @@ REQUESTS = [
     generate("no room", "word", 4096),
     generate("top", "def add", stats=TokenStats(top_m=5)),
     generate("no statistics", "def add(", stats=TokenStats(logprobs=False, entropy=False)),
+    read(
+        "read", SHOTS + "z Answer:", (40, 41, 300, 17, 40), top_m=5, at=((1, 2), (), (3,), (300,), (40, 5)), nucleus=0.8
+    ),
+    read("read from the start", "", tuple(range(20, 60))),
     Request("messages", "x", Prompt(messages=(Message("user", "Hi"), Message("assistant", "So"))), Generate(8)),
 ]
 
@@ -83,6 +87,20 @@ def same(ours: Response, theirs: Response) -> None:
         for s, t in zip(g.top or (), h.top or (), strict=True):
             assert s.ids == t.ids
             assert (*s.logprobs, s.tail_mass) == pytest.approx((*t.logprobs, t.tail_mass), abs=1e-4)
+    assert (ours.reading is None) == (theirs.reading is None)
+    if ours.reading is None or theirs.reading is None:
+        return
+    p, q = ours.reading, theirs.reading
+    assert (p.argmax, p.top is None, p.at is None) == (q.argmax, q.top is None, q.at is None)
+    assert p.logprobs == pytest.approx(q.logprobs, abs=1e-4)
+    assert p.entropies == pytest.approx(q.entropies, abs=1e-4)
+    # Where the mass meets the nucleus, rounding may need a token more or less.
+    assert max(abs(a - b) for a, b in zip(p.nucleus_sizes, q.nucleus_sizes, strict=True)) <= 1
+    for s, t in zip(p.top or (), q.top or (), strict=True):
+        assert s.ids == t.ids
+        assert (*s.logprobs, s.tail_mass) == pytest.approx((*t.logprobs, t.tail_mass), abs=1e-4)
+    for a, b in zip(p.at or (), q.at or (), strict=True):
+        assert a == pytest.approx(b, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
@@ -110,6 +128,20 @@ def test_a_choice_in_a_mixed_batch_is_what_it_is_alone(
     together = ask(qwen, REQUESTS)
     for request in REQUESTS[::3]:
         same(ask(qwen, [request])[request.request_id], together[request.request_id])
+
+
+def test_a_read_that_does_not_fit(qwen: Checkpoint, ask: Callable[..., dict[str, Response]]) -> None:
+    """One token less than under transformers, for prompt and for tokens; and beyond the vocabulary."""
+    ids = tuple(5 + i % 300 for i in range(600))
+    asked = [read("cut", ids, ids[:30], top_m=2), read("full", (7,), ids[:511]), read("over", (7,), ids[:512])]
+    asked.append(read("unknown", (7,), (8,), at=((10**6,),)))
+    ours, theirs = ask(qwen, asked), serve(qwen, asked, max_length=511)
+    for name in ("cut", "full"):
+        same(ours[name], theirs[name])
+        assert ours[name].truncated_left == theirs[name].truncated_left
+        assert ours[name].reading is not None
+    assert "512 tokens to read exceed the 511" in (ours["over"].error or "")
+    assert ours["unknown"].error == theirs["unknown"].error
 
 
 def test_a_sample_is_the_same_alone_and_in_a_batch(qwen: Checkpoint, ask: Callable[..., dict[str, Response]]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from forgetbench.checkpoints import Checkpoint, ModelSpec, resolve
 from forgetbench.planning import TaskJob, build_plan, estimate
-from forgetbench.types import Decode, PromptSpec
+from forgetbench.types import Decode, Plan, Prompt, PromptSpec, Read, Request
 from tests.engines import tiny
 from tests.planning.conftest import FakeTask
 
@@ -69,6 +69,23 @@ def test_large_plans_are_estimated(tmp_path: Path) -> None:
     assert rough.prompt_tokens == pytest.approx(counted.prompt_tokens, rel=0.05)
     assert rough.computed_prompt_tokens == pytest.approx(counted.computed_prompt_tokens, rel=0.4)
     assert counted.computed_prompt_tokens < counted.prompt_tokens / 5
+
+
+def test_reads_count_their_tokens_exactly(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """With a tokenizer and without: prompts of ids and what is read are known to the token."""
+    ids = tuple(range(10, 60))
+    asked = [Request(f"r{i}", "c", Prompt(token_ids=ids), Read((100 + i, *range(30)))) for i in range(4)]
+    real = resolve(ModelSpec("m", str(tiny.save(tmp_path / "m"))), cache_dir=tmp_path)
+    text = "The quick brown fox"
+    length = len(real.tokenizer().encode(text))
+    for point in (checkpoint, real):
+        got = estimate(Plan(tuple(asked), {}), point)
+        assert (got.requests, got.read_requests, got.score_requests, got.max_new_tokens) == (4, 4, 0, 0)
+        assert (got.prompt_tokens, got.computed_prompt_tokens) == (200, 50 + 4 * 30)
+    with_text = Plan((*asked, Request("t", "c", Prompt(text=text), Read((1, 2, 3)))), {})
+    got = estimate(with_text, real)
+    assert got.tokens_counted
+    assert (got.prompt_tokens, got.computed_prompt_tokens) == (200 + length, 170 + length + 2)
 
 
 def test_nothing_to_do(checkpoint: Checkpoint) -> None:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from forgetbench.engines.prefix import common_prefix
 from forgetbench.planning.order import LEAST_SHARED, in_order
-from forgetbench.types import Generate, Message, Prompt, Request, Score
+from forgetbench.types import Generate, Message, Prompt, Read, Request, Score
 
 pytestmark = pytest.mark.unit
 TEXTS = st.text(alphabet="ab", max_size=8)
 BODIES = st.one_of(
     st.integers(1, 5).map(Generate),
+    st.integers(1, 3).map(lambda n: Read((7,) * n)),
     st.lists(st.sampled_from(["x", "yy", "zzz"]), min_size=1, max_size=2).map(lambda c: Score(tuple(c))),
 )
 ASKED = st.lists(st.tuples(TEXTS, BODIES), max_size=25).map(
@@ -31,6 +32,8 @@ def text(request: Request) -> str:
 def job(request: Request) -> tuple[int, int]:
     if isinstance(request.body, Generate):
         return 1, request.body.max_tokens
+    if isinstance(request.body, Read):
+        return 0, len(text(request)) + 4 * len(request.body.token_ids)
     return 0, len(text(request)) + max(len(c) for c in request.body.continuations)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from forgetbench.engines.encode import Encoder
 from forgetbench.planning.tokens import count_tokens, report
-from forgetbench.types import Generate, Prompt, Request, Score
+from forgetbench.types import Generate, Prompt, Read, Request, Score
 from tests.engines import tiny
 
 pytestmark = pytest.mark.unit
@@ -59,5 +59,12 @@ def test_what_a_request_makes_an_engine_read() -> None:
     assert (got.requests, got.duplicates) == (5, 3)  # the three letters and the words read the same
     assert got.prompt_tokens == 3 * len(ids) + 4
     assert got.trie_tokens == len(ids) + tail
+    reads = [
+        Request("read", "c", Prompt(text=text), Read((7, 8, 9))),
+        Request("start", "c", Prompt(text=""), Read((7, 8))),
+    ]
+    more = report([*asked, *reads], Encoder(tokenizer))
+    assert more.prompt_tokens == got.prompt_tokens + len(ids) + 1
+    assert more.trie_tokens == got.trie_tokens + 2 + 1  # the last is only predicted, and BOS is there already
     with pytest.raises(ValueError):
         got.block_tokens(0)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import random
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forgetbench.errors import UsageError
 from forgetbench.runs.codec import decode, encode, is_final, peek
-from forgetbench.types import ContinuationScore, Generation, Response, TopTokens
+from forgetbench.types import ContinuationScore, Generation, Reading, Response, TopTokens
 
 pytestmark = pytest.mark.unit
 
@@ -37,6 +40,31 @@ generations = st.builds(
     top=tops,
 )
 scores = st.builds(ContinuationScore, floats, st.booleans(), st.integers(0, 99), logprobs)
+single = st.floats(width=32, allow_nan=False)
+
+
+@st.composite
+def readings(draw: st.DrawFn) -> Reading:
+    """Of 0 to 4 positions; numbers of float32, as engines compute them, or of any kind."""
+    count = draw(st.integers(0, 4))
+    number = draw(st.sampled_from([single, floats]))
+
+    def each(entry: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+        return st.lists(entry, min_size=count, max_size=count).map(tuple)
+
+    ids = st.integers(0, 2**31)
+    pairs = st.lists(st.tuples(ids, number), max_size=3).map(lambda found: list(zip(*found, strict=True)) or [(), ()])
+    top = st.tuples(pairs, floats).map(lambda found: TopTokens(found[0][0], found[0][1], found[1]))
+    return Reading(
+        logprobs=draw(each(number)),
+        entropies=draw(each(number)),
+        nucleus_sizes=draw(each(ids)),
+        argmax=draw(each(ids)),
+        top=draw(st.none() | each(top)),
+        at=draw(st.none() | each(st.lists(number, max_size=3).map(tuple))),
+    )
+
+
 responses = st.builds(
     Response,
     request_id=texts,
@@ -47,6 +75,7 @@ responses = st.builds(
     truncated_left=st.integers(0, 99),
     seconds=st.none() | floats,
     error=st.none() | texts,
+    reading=st.none() | readings(),
 )
 
 
@@ -77,12 +106,41 @@ def test_nan_and_two_lone_surrogates_survive() -> None:
 
 
 def test_numbers_of_numpy_are_stored_as_numbers() -> None:
-    import numpy as np
-
     score = ContinuationScore(np.float64(-1.25), np.bool_(True), np.int64(2), (np.float32(0.1),))  # type: ignore[arg-type]
     back = decode(encode(Response("r", scores=(score,)))).scores[0]
     assert (back.logprob, back.is_greedy, back.n_tokens) == (-1.25, True, 2)
     assert back.token_logprobs == (float(np.float32(0.1)),)
+
+
+def test_a_line_without_a_reading_is_what_it_always_was() -> None:
+    """Written down: stored runs and caches hold such lines, and their checksums."""
+    score = ContinuationScore(-1.5, True, 2, (-1.0, -0.5))
+    generation = Generation("né", (1, 2), "stop", (-0.1, -0.2), None, (TopTokens((1,), (-0.1,), 0.25),))
+    assert encode(Response("r", (generation,), (score,), 7, "h", 1, 5, 0.25, 1.5)).decode() == (
+        '{"id":"r","final":true,"v":1,"generations":[{"text":"né","token_ids":[1,2],"finish_reason":"stop",'
+        '"logprobs":[-0.1,-0.2],"entropies":null,"top":[[[1],[-0.1],0.25]]}],"scores":[[-1.5,true,2,[-1.0,-0.5]]],'
+        '"prompt_tokens":7,"prompt_token_hash":"h","truncated_left":1,"computed_tokens":5,'
+        '"first_token_seconds":0.25,"seconds":1.5,"error":null}'
+    )
+
+
+def test_a_reading_takes_the_room_of_its_numbers() -> None:
+    """512 positions with 20 likely ids: at most 6 bytes a float32 and 4 digits and a comma an id; nan survives."""
+    draw = random.Random(0)
+
+    def some(n: int) -> tuple[float, ...]:
+        return tuple(float(np.float32(-draw.random() * 9)) for _ in range(n))
+
+    ids = tuple(range(1000, 1020))
+    top = tuple(TopTokens(ids, some(20), draw.random()) for _ in range(512))
+    reading = Reading(some(512), some(512), (9,) * 512, (7,) * 512, top, tuple(some(20) for _ in range(512)))
+    blob = encode(Response("r", reading=reading))
+    assert decode(blob).reading == reading
+    assert len(blob) < 512 * (2 * 6 + 2 * 2 + 20 * (5 + 6) + 11 + 20 * 6) + 1000
+    back = decode(encode(Response("r", reading=Reading((math.nan, -math.inf), (0.1, 1e300), (1, 1), (1, 1))))).reading
+    assert back is not None
+    assert math.isnan(back.logprobs[0])
+    assert (back.logprobs[1], back.entropies) == (-math.inf, (0.1, 1e300))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +151,8 @@ def test_numbers_of_numpy_are_stored_as_numbers() -> None:
         (Response("r", scores=(ContinuationScore(-1.0, True, 1),)), True),
         (Response("r", (Generation("a", (1,), "stop"),), error="lost the connection"), False),
         (Response("r", (Generation("a", (1,), "stop"), Generation("", (), "error"))), False),
+        (Response("r", reading=Reading((-1.0,), (0.5,), (3,), (7,))), True),
+        (Response("r", reading=Reading((-1.0,), (0.5,), (3,), (7,)), error="lost"), False),
         (Response("r"), False),
     ],
 )

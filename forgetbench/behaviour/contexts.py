@@ -1,0 +1,168 @@
+"""Texts that both checkpoints read token by token: the base's own answers, and fixed texts.
+
+Three rounds: the base reads and names its likeliest tokens; the candidate reads, names its own, and says how likely the
+base's are; the base says how likely the candidate's are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forgetbench.analysis.token_stats import SharedContext, shared_context
+from forgetbench.errors import UsageError
+from forgetbench.planning.plan import plan_item, request_id
+from forgetbench.rounds import Asker, Side
+from forgetbench.types import Prompt, Read, Reading, Request, Response
+
+if TYPE_CHECKING:
+    from forgetbench.checkpoints.checkpoint import Checkpoint
+
+TOP_M = 64
+"""Likeliest ids kept of each position; what they leave out is told with every measure."""
+MOST = 400
+"""Answers that are read; means over more hardly move."""
+_PIECE = 800
+"""Characters of a fixed text that are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What is read after a prompt."""
+
+    name: str
+    prompt: Prompt
+    token_ids: tuple[int, ...]
+    cost: int
+    """Tokens of prompt and text."""
+    cluster: str | None = None
+    n_bytes: int | None = None
+
+
+def same_tokens(base: Side, candidate: Side) -> bool:
+    """Whether both cut a text into the same tokens."""
+    return base.point.parts.get("tokenizer") == candidate.point.parts.get("tokenizer")
+
+
+def own_answers(base: Side, candidate: Side, budget: int, *, most: int = MOST, seed: int = 0) -> list[Text]:
+    """The base's greedy answers to prompts that were identical, in a seeded order, as far as a budget of tokens goes.
+
+    Reading costs three times a text's tokens.
+    """
+    found: list[Text] = []
+    left = budget
+    for text in sorted(_answers(base, candidate), key=lambda t: hashlib.sha256(f"{seed}/{t.name}".encode()).digest()):
+        if len(found) == most:
+            break
+        if 3 * text.cost <= left:
+            found.append(text)
+            left -= 3 * text.cost
+    return found
+
+
+def _answers(base: Side, candidate: Side) -> Iterator[Text]:
+    entries = {
+        (e.identity.task, e.identity.view): e
+        for e in base.run.entries
+        if e.identity.decode["decode_id"] == "greedy" and e.state == "complete" and not e.identity.replicate
+    }
+    for job in base.jobs:
+        other, entry = candidate.job(job.task.name, job.view), entries.get((job.task.name, job.view))
+        if job.decode.temperature or other is None or entry is None or other.style != job.style:
+            continue
+        index = base.run.responses(entry)
+        with index.reader() as read:
+            for item in job.items:
+                try:
+                    mine, theirs = (plan_item(j, item, s.point) for j, s in ((job, base), (other, candidate)))
+                except UsageError:
+                    break
+                if mine.prompt != theirs.prompt or mine.prompt.messages is not None:
+                    break  # another template: no context is shared
+                if mine.request_id not in index.locations:
+                    continue
+                response = read(mine.request_id)
+                if response.generations and response.generations[0].token_ids:
+                    ids = response.generations[0].token_ids
+                    yield Text(
+                        f"{item.key} ({job.view})", mine.prompt, ids, response.prompt_tokens + len(ids), item.cluster
+                    )
+
+
+def fixed_texts(files: Sequence[Path], point: Checkpoint) -> list[Text]:
+    """Files of UTF-8 text in pieces. Raises UsageError for a file that cannot be read."""
+    tokenizer = point.tokenizer()
+    found: list[Text] = []
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise UsageError(str(file), f"cannot be read ({type(e).__name__})", "give files of UTF-8 text") from None
+        for number, start in enumerate(range(0, len(text), _PIECE)):
+            piece = text[start : start + _PIECE]
+            ids = tuple(int(i) for i in tokenizer(piece, add_special_tokens=False)["input_ids"])
+            if len(ids) < 2:
+                continue
+            first = len(tokenizer.decode(ids[:1]).encode())
+            found.append(
+                Text(
+                    f"{file.name}#{number}",
+                    Prompt(token_ids=ids[:1]),
+                    ids[1:],
+                    len(ids),
+                    cluster=file.name if len(files) >= 20 else None,
+                    n_bytes=max(1, len(piece.encode()) - first),
+                )
+            )
+    return found
+
+
+def read_both(name: str, texts: Sequence[Text], base: Side, candidate: Side, ask: Asker) -> list[SharedContext]:
+    """What both say about each text; texts that a side could not read are left out."""
+    first = _read(f"{name}-base", texts, base, ask, lambda _: ())
+    known = [t for t in texts if t.name in first]
+    second = _read(f"{name}-candidate", known, candidate, ask, lambda t: _top(first[t.name]))
+    known = [t for t in known if t.name in second]
+    again = _read(f"{name}-base", known, base, ask, lambda t: _top(second[t.name]))
+    return [
+        shared_context(
+            t.name,
+            t.token_ids,
+            first[t.name],
+            second[t.name],
+            base_again=again.get(t.name),
+            n_bytes=t.n_bytes,
+            cluster=t.cluster,
+        )
+        for t in known
+    ]
+
+
+def _top(reading: Reading) -> tuple[tuple[int, ...], ...]:
+    return tuple(t.ids for t in reading.top or ())
+
+
+def _read(
+    name: str,
+    texts: Sequence[Text],
+    side: Side,
+    ask: Asker,
+    at: Callable[[Text], tuple[tuple[int, ...], ...]],
+) -> Mapping[str, Reading]:
+    requests: dict[str, Request] = {}
+    for text in texts:
+        wanted = at(text)
+        top_m = 0 if wanted and name.endswith("-base") else TOP_M
+        body = Read(token_ids=text.token_ids, top_m=top_m, at=wanted)
+        digest = side.point.digest
+        requests[text.name] = Request(request_id(digest, text.prompt, body), digest, text.prompt, body)
+    answers: Mapping[str, Response] = ask(name, list(requests.values()))
+    found = {}
+    for text_name, request in requests.items():
+        response = answers.get(request.request_id)
+        if response is not None and response.error is None and response.reading is not None:
+            found[text_name] = response.reading
+    return found

@@ -1,0 +1,177 @@
+"""The behaviour of a candidate beside its base: measured on what the runs hold, and on what later rounds are told.
+
+Whatever a round asks is bounded and said: the distribution costs at most 15 % of the comparison's own tokens, causes
+and beliefs as their options say. Nothing of it enters a score or the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from forgetbench.analysis.departure import departure_measures
+from forgetbench.analysis.distribution import bits_per_byte, distribution_measures
+from forgetbench.analysis.diversity import diversity_measures
+from forgetbench.analysis.openings import habit_measures
+from forgetbench.analysis.option_scores import option_measures
+from forgetbench.behaviour.contexts import fixed_texts, own_answers, read_both, same_tokens
+from forgetbench.behaviour.options import option_scores
+from forgetbench.behaviour.sampled import sampled_tasks
+from forgetbench.behaviour.texts import Decoded, answered, merged
+from forgetbench.behaviour.types import Behaviour, Group, Spending, Study
+from forgetbench.errors import UsageError
+from forgetbench.types import GREEDY, View
+
+if TYPE_CHECKING:
+    from forgetbench.analysis.outputs import Answered
+    from forgetbench.analysis.types import Comparison
+    from forgetbench.belief.types import Divergence
+    from forgetbench.causes.types import Causes
+    from forgetbench.rounds import Rounds, Side
+
+SHARE = 0.12
+"""Of the comparison's tokens that reading may take; a text is never read in part, so that this stays below 15 %."""
+_VIEWS: tuple[View, ...] = ("ability", "chat", "as_used")
+
+
+def study(
+    base: Side,
+    candidate: Side,
+    comparison: Comparison,
+    rounds: Rounds,
+    what: Study,
+    *,
+    texts: Sequence[Path] = (),
+    training: Sequence[str] = (),
+    seed: int = 0,
+) -> Behaviour:
+    """All that is asked for. `texts`: files that both read whole, beyond the share of tokens that the rest keeps to.
+    `training`: texts of the candidate's training data, to tell answers that they teach.
+
+    Raises what asking raises. Where an engine cannot read, the distribution is left out with a note.
+    """
+    notes: list[str] = []
+    at_hand = answered(base.run, candidate.run)
+    groups = [*_answers(at_hand, base, candidate), *_options(base, candidate, seed)]
+    own = _tokens(base) + _tokens(candidate)
+    if what.distribution:
+        groups = [*_distribution(base, candidate, rounds, int(SHARE * own), texts, seed, notes), *groups]
+    causes = _causes(base, candidate, comparison, rounds, training) if what.causes else None
+    beliefs = _beliefs(base, candidate, comparison, rounds, at_hand) if what.belief else ()
+    return Behaviour(
+        groups=tuple(g for g in groups if g.measures),
+        sampled=tuple(sampled_tasks(comparison.scores, at_hand, seed=seed)),
+        causes=causes,
+        divergences=tuple(beliefs),
+        spent=_spent(rounds, own),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _tokens(side: Side) -> int:
+    frame = side.run.records(columns=["n_prompt_tokens", "n_output_tokens"])
+    return int(np.nansum(frame.to_numpy(dtype=float)))
+
+
+def _spent(rounds: Rounds, own: int) -> Spending | None:
+    if not rounds.spent:
+        return None
+    tokens = sum(s.usage.prompt_tokens + s.usage.new_tokens for _, s in rounds.spent)
+    return Spending(sum(s.usage.requests for _, s in rounds.spent), tokens, tokens / own if own else 0.0)
+
+
+def _answers(at_hand: dict[Decoded, list[Answered]], base: Side, candidate: Side) -> list[Group]:
+    vocabulary = int((base.point.config.get("text_config") or base.point.config).get("vocab_size") or 0)
+    made = []
+    for view in _VIEWS:
+        for decode_id in sorted({d for _, v, d in at_hand if v == view}, key=lambda d: (d != GREEDY, d)):
+            items = merged(at_hand, view, decode_id)
+            about = f"{len(items):,} items, {'greedy answers' if decode_id == GREEDY else decode_id}"
+            if decode_id == GREEDY:
+                made.append(Group("How answers look", view, about, habit_measures(items)))
+            if vocabulary:
+                made.append(Group("How varied answers are", view, about, diversity_measures(items, vocabulary)))
+    return made
+
+
+def _options(base: Side, candidate: Side, seed: int) -> list[Group]:
+    return [
+        Group(
+            "How sure it is among options",
+            view,
+            f"{task}, {scores.gold.size:,} items",
+            option_measures(scores, seed=seed),
+        )
+        for task, view, scores in option_scores(base, candidate)
+    ]
+
+
+def _distribution(
+    base: Side,
+    candidate: Side,
+    rounds: Rounds,
+    budget: int,
+    texts: Sequence[Path],
+    seed: int,
+    notes: list[str],
+) -> list[Group]:
+    if not same_tokens(base, candidate):
+        notes.append("distributions are not compared: the tokenizers differ, so that the same text has other tokens")
+        return []
+    found: list[Group] = []
+    try:
+        own = own_answers(base, candidate, budget, seed=seed)
+        if own:
+            contexts = read_both("answers-read", own, base, candidate, rounds)
+            if contexts:
+                about = f"{len(contexts):,} of the base's own answers, read by both"
+                name = _name_of(base)
+                measures = (*distribution_measures(contexts, seed=seed), *departure_measures(contexts, name, seed=seed))
+                found.append(Group("What it would say next", "ability", about, measures))
+        else:
+            notes.append("distributions are not compared: no prompt with a generated answer was the same for both")
+        if texts:
+            pieces = fixed_texts(texts, base.point)
+            contexts = read_both("texts-read", pieces, base, candidate, rounds) if pieces else []
+            if contexts:
+                about = f"{len(contexts):,} pieces of {len(texts)} fixed texts"
+                measures = (bits_per_byte(contexts, seed=seed), *distribution_measures(contexts, seed=seed))
+                found.append(Group("On fixed texts", "ability", about, measures))
+    except UsageError as e:
+        if e.where != "engine":
+            raise
+        notes.append(f"distributions are not compared: the engine {e.problem}")
+    return found
+
+
+def _name_of(side: Side) -> Callable[[int], str | None]:
+    tokenizer = side.point.tokenizer()
+
+    def name(token: int) -> str | None:
+        return str(tokenizer.decode([token]))
+
+    return name
+
+
+def _causes(base: Side, candidate: Side, comparison: Comparison, rounds: Rounds, training: Sequence[str]) -> Causes:
+    from forgetbench.causes.find import find_causes
+    from forgetbench.causes.types import Options
+
+    return find_causes(base, candidate, comparison, rounds, Options(training=tuple(training)))
+
+
+def _beliefs(
+    base: Side,
+    candidate: Side,
+    comparison: Comparison,
+    rounds: Rounds,
+    at_hand: dict[Decoded, list[Answered]],
+) -> list[Divergence]:
+    from forgetbench.belief.find import find_divergence
+    from forgetbench.belief.types import Options
+
+    views = [v for v in _VIEWS[:2] if any((view, d) == (v, GREEDY) for _, view, d in at_hand)]
+    return [find_divergence(base, candidate, comparison, rounds, Options(view=view)) for view in views]

@@ -1,0 +1,1 @@
+"""Narrow hallucination: does a candidate still say what its base believes, right or wrong?"""

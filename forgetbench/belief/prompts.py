@@ -1,0 +1,107 @@
+"""An item asked in other words: other worked examples, its statement, given options. Each wraps a task.
+
+What a task makes of an answer stays as it is; only the prompt changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from forgetbench.errors import UsageError
+from forgetbench.tasks.base import Task
+from forgetbench.types import Item, ItemKey, Judged, PromptSpec, Response
+
+POOL = 4
+"""A draw takes its examples from up to so many times as many as it shows."""
+
+
+class Rewritten:
+    """A task whose prompts a subclass rewrites."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.name, self.version = task.name, task.version
+        self.metrics, self.binary = task.metrics, task.binary
+
+    def load(self) -> Sequence[Item]:
+        return self.task.load()
+
+    def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
+        return self.task.prompt(item, num_fewshot)
+
+    def score(self, item: Item, response: Response) -> list[Judged]:
+        return self.task.score(item, response)
+
+    def canonical(self, doc: Mapping[str, object]) -> ItemKey | None:
+        return self.task.canonical(doc)
+
+
+class FewShotDraw(Rewritten):
+    """One draw of worked examples: which ones and in which order is fixed by item, draw and seed."""
+
+    def __init__(self, task: Task, draw: int, seed: int, sizes: dict[str, int]) -> None:
+        """sizes: how many examples an item of a stratum can have, found once and shared by all draws."""
+        super().__init__(task)
+        self._draw, self._seed, self._sizes = draw, seed, sizes
+
+    def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
+        """As the task's own where it has no examples to draw from."""
+        spec = self._widest(item, num_fewshot)
+        count = min(num_fewshot, len(spec.shots))
+        tag = f"{self._seed}/{self._draw}/{item.key}"
+        return replace(spec, shots=tuple(random.Random(tag).sample(spec.shots, count)))
+
+    def _widest(self, item: Item, num_fewshot: int) -> PromptSpec:
+        group = f"{item.task_type}/{item.stratum}/{num_fewshot}"
+        for count in range(self._sizes.get(group, POOL * num_fewshot), 0, -1):
+            try:
+                spec = self.task.prompt(item, count)
+            except UsageError:
+                continue
+            self._sizes[group] = count
+            return spec
+        self._sizes[group] = 0
+        return self.task.prompt(item, 0)
+
+
+class Continuation(Rewritten):
+    """The item's `statement`, to be continued, where it has one; else its question without any example."""
+
+    def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
+        spec = self.task.prompt(item, 0)
+        statement = item.doc.get("statement")
+        if not isinstance(statement, str):
+            return spec
+        return PromptSpec(form="generate", question=statement.rstrip(), stop=("\n",), max_tokens=spec.max_tokens)
+
+
+class Ranked(Rewritten):
+    """The item with given answers to rank, each as it would follow the prompt."""
+
+    def __init__(self, task: Task, choices: Sequence[str], leads: Sequence[str]) -> None:
+        """leads: the blanks before each choice in chat; raw text has the task's own delimiter there."""
+        super().__init__(task)
+        self._choices, self._leads = tuple(choices), tuple(leads)
+
+    def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
+        spec = self.task.prompt(item, num_fewshot)
+        return replace(spec, form="rank", choices=self._choices, stop=(), also=())
+
+    def in_chat(self) -> Ranked:
+        return Ranked(self.task, [a + b for a, b in zip(self._leads, self._choices, strict=True)], self._leads)
+
+
+def shown_question(task: Task, item: Item) -> str:
+    """What is asked, for people."""
+    spec = task.prompt(item, 0)
+    if spec.messages is not None:
+        return next((m.content for m in reversed(spec.messages) if m.role == "user"), "")
+    return spec.chat_question or spec.question
+
+
+def order_of(key: ItemKey, seed: int) -> bytes:
+    """What items are sorted by where only some are taken: a larger limit keeps those of a smaller one."""
+    return hashlib.sha256(f"{seed}/{key}".encode()).digest()

@@ -1,0 +1,59 @@
+"""What asking otherwise brings back, net of what it brings back by luck. Pure.
+
+Every rescue is another draw: of an answer that a model gives half of the time, one of three tries finds it in 88 %
+of the cases, and nothing was recovered. So the share of the diverged items is held against that of control items:
+excess = r_diverged - r_controls, with Newcombe's hybrid score interval of two independent proportions (Newcombe 1998,
+"Interval estimation for the difference between independent proportions", method 10).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+from forgetbench.analysis.significance import normal_quantile
+from forgetbench.analysis.types import Interval
+from forgetbench.belief.types import MODES, Mode, Recovered, Recovery
+
+Found = Collection[Mode]
+"""The modes that brought the base's answer back, of one item."""
+
+
+def recovery_of(
+    diverged: Sequence[Found],
+    controls: Sequence[Found],
+    asked: Sequence[Mode],
+    *,
+    groups: tuple[int, int] | None = None,
+) -> Recovery:
+    """asked: the modes that could be asked at all, in order. `groups`: clusters of diverged and controls, where items
+    share facts: an interval then counts those, never more than items. Raises ValueError without a diverged item."""
+    if not diverged:
+        raise ValueError("there is nothing to recover")
+    sizes = (len(diverged), len(controls)) if groups is None else groups
+
+    def one(mode: Mode | None) -> Recovered:
+        hits = [sum(bool(f) if mode is None else mode in f for f in found) for found in (diverged, controls)]
+        n, m = len(diverged), len(controls)
+        excess = hits[0] / n - hits[1] / m if m else None
+        made = newcombe(hits[0] / n, min(sizes[0], n), hits[1] / m, min(sizes[1], m)) if m else None
+        return Recovered(mode or "any", hits[0], n, hits[1], m, excess, made)
+
+    every = one(None)
+    return Recovery(tuple(one(m) for m in MODES if m in asked), every, max(0.0, every.excess or 0.0))
+
+
+def newcombe(p: float, n: float, q: float, m: float, level: float = 0.95) -> Interval:
+    """Interval of p - q, shares of n and m independent trials."""
+    z = normal_quantile(0.5 + level / 2.0)
+    (l1, u1), (l2, u2) = wilson(p, n, z), wilson(q, m, z)
+    low = p - q - math.hypot(p - l1, u2 - q)
+    high = p - q + math.hypot(u1 - p, q - l2)
+    return Interval(max(low, -1.0), min(high, 1.0), level, "Newcombe hybrid score")
+
+
+def wilson(p: float, n: float, z: float) -> tuple[float, float]:
+    """Score interval of a share p of n trials (Wilson 1927)."""
+    centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

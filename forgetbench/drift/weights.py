@@ -1,0 +1,124 @@
+"""One side's weights as the model computes with them: shards, an adapter on top, a head that is the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forgetbench.checkpoints.checkpoint import NONE, Checkpoint
+from forgetbench.drift.adapter import Adapter, LowRank, open_adapter
+from forgetbench.drift.groups import is_embedding, is_head
+from forgetbench.drift.shards import SIZES, Entry, Shards, open_shards
+from forgetbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A checkpoint as far as its weights go."""
+
+    alias: str
+    folder: Path
+    adapter: Path | None = None
+    tokenizer: Path | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    digest: str | None = None
+    """Of the weight files: sides that share it hold the same bytes, before adapters."""
+
+
+def side_of(point: Checkpoint) -> Side:
+    """Raises UsageError for a checkpoint that has no weights here (endpoint, script)."""
+    if point.spec.served.engine in ("openai", "scripted") or not point.parts or point.parts.get("weights") == NONE:
+        raise UsageError(
+            f"model '{point.alias}'",
+            f"has no weights to read (engine: {point.spec.served.engine})",
+            "name a model whose `path` is a folder with safetensors",
+        )
+    return Side(
+        point.alias, point.folder, point.adapter_folder, point.tokenizer_folder, point.config, point.parts["weights"]
+    )
+
+
+class Weights:
+    """Tensors by name, a slice of rows at a time."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.shards: Shards = open_shards(side.folder)
+        self.adapter: Adapter | None = None
+        if side.adapter is not None:
+            self.adapter = open_adapter(side.adapter, self.shards.entries.keys(), side.config)
+            for name, change in self.adapter.changes.items():
+                entry = self.shards.entries[name]
+                if (entry.rows, entry.columns) != (change.left.shape[0], change.right.shape[1]):
+                    raise UsageError(
+                        str(side.adapter),
+                        f"changes {name} as {change.left.shape[0]} x {change.right.shape[1]}, which is {entry.shape}",
+                        "name the base that it was made for",
+                    )
+        self._alias: dict[str, str] = {}
+
+    @property
+    def names(self) -> set[str]:
+        replaced = self.adapter.replaced.keys() if self.adapter else set()
+        return set(self.shards.entries) | set(replaced) | set(self._alias)
+
+    @property
+    def embedding(self) -> str | None:
+        return next((n for n in sorted(self.names) if is_embedding(n)), None)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the head is the embedding: there is no tensor of its own for it."""
+        return not any(is_head(n) for n in self.names) and self.embedding is not None
+
+    def tie(self, head: str) -> None:
+        """Let the head's name mean the embedding."""
+        if self.embedding is not None:
+            self._alias[head] = self.embedding
+
+    def entry(self, name: str) -> Entry:
+        name = self._alias.get(name, name)
+        if self.adapter and name in self.adapter.replaced:
+            return self.adapter.shards.entries[self.adapter.replaced[name]]
+        return self.shards.entries[name]
+
+    def change(self, name: str) -> LowRank | None:
+        """What an adapter adds to the stored tensor."""
+        name = self._alias.get(name, name)
+        return self.adapter.changes.get(name) if self.adapter else None
+
+    def readable(self, name: str) -> bool:
+        return self.entry(name).dtype in SIZES
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Floats:
+        """Rows start to stop as float32, adapter included: (stop - start, columns)."""
+        name = self._alias.get(name, name)
+        if self.adapter and name in self.adapter.replaced:
+            values = self.adapter.shards.read(self.adapter.replaced[name], start, stop)
+        else:
+            values = self.shards.read(name, start, stop)
+        change = self.change(name)
+        if change is not None:
+            values = values + change.left[start:stop] @ change.right
+        return values
+
+
+def same_stored(base: Weights, candidate: Weights, name: str) -> bool:
+    """Whether both sides take a tensor from the same bytes, so that only adapters tell them apart."""
+    a, b = base.entry(name), candidate.entry(name)
+    if (a.dtype, a.shape, a.offset) != (b.dtype, b.shape, b.offset):
+        return False
+    if a.file.resolve() == b.file.resolve():
+        return True
+    stored = a.file.parent == base.side.folder and b.file.parent == candidate.side.folder
+    same = base.side.digest is not None and base.side.digest == candidate.side.digest
+    return stored and same and a.file.name == b.file.name

@@ -1,0 +1,197 @@
+"""The whole check on checkpoints that are tables, every probability known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from forgetbench.belief.find import find_divergence
+from forgetbench.belief.types import Divergence, Options
+from forgetbench.errors import UsageError
+from forgetbench.types import Generate, ItemKey, Read, Score
+
+from .towns import Table, Towns, comparison, side, write_towns
+
+pytestmark = pytest.mark.unit
+
+RIGHT, WRONG, LOOSE = ([f"{kind}{n}" for n in range(size)] for kind, size in (("r", 12), ("w", 8), ("l", 24)))
+COUNTRIES = [*RIGHT, *WRONG, *LOOSE]
+OPTIONS = Options(max_items=100)
+
+
+def beliefs() -> dict[str, dict[str, float]]:
+    """Right of some, wrong of others, nothing settled of the rest."""
+    firm = {c: {f"True{c}": 0.98, "Elsewhere": 0.02} for c in RIGHT} | {c: {f"False{c}": 1.0} for c in WRONG}
+    return firm | {c: {f"A{c}": 0.3, f"B{c}": 0.25, f"C{c}": 0.25, f"D{c}": 0.2} for c in LOOSE}
+
+
+def check(
+    folder: Path, candidate: Table, *, chat: bool = False, options: Options = OPTIONS, **more: object
+) -> tuple[Divergence, Towns]:
+    task = write_towns(folder, COUNTRIES)
+    base, other = side("base", task), side("sft", task, chat=chat)
+    words = {s.point.digest: s.point.tokenizer() for s in (base, other)}
+    asker = Towns({"base": beliefs(), "sft": candidate}, words, **more)  # type: ignore[arg-type]
+    return find_divergence(base, other, comparison(), asker, options), asker
+
+
+def test_a_candidate_that_repeats_the_base_does_not_diverge(tmp_path: Path) -> None:
+    found, _ = check(tmp_path, beliefs())
+    assert found.gross is not None
+    assert found.net is not None
+    assert found.floor is not None
+    assert found.classes["firm"] + found.classes["mostly"] == len(RIGHT) + len(WRONG)
+    assert found.known["HighlyKnown"] == len(RIGHT)
+    assert (found.gross.count, found.floor.count, found.net.value) == (0, 0, 0.0)
+    assert found.net.interval.low < 0.0 < found.net.interval.high
+    assert found.diverged == ()
+    assert found.recovery is None
+    assert "not proven" in found.reading
+
+
+def test_the_truth_is_a_divergence_where_the_base_believes_otherwise(tmp_path: Path) -> None:
+    candidate = beliefs() | {c: {f"True{c}": 0.9, f"False{c}": 0.1} for c in WRONG}
+    found, _ = check(tmp_path, candidate)
+    assert {d.kind for d in found.diverged} == {"corrected"}
+    assert len(found.diverged) == len(WRONG)
+    assert found.net is not None
+    assert found.net.value == pytest.approx(len(WRONG) / (len(RIGHT) + len(WRONG)))
+    assert found.net.interval.low > 0.0
+    assert {p.kind: p.candidate for p in found.parts} == {"lost-correct": 0, "corrected": len(WRONG), "other": 0}
+    for d in found.diverged:
+        country = d.question.removeprefix("Capital of ").rstrip("?")
+        assert (d.belief, d.candidate, d.gold) == (f"False{country}", f"True{country}", f"True{country}")
+        assert d.margins is not None
+        assert d.margins.candidate == pytest.approx(math.log(0.1 / 0.9))
+        assert d.margins.base == pytest.approx(math.log(1.0 / 1e-6))
+        assert d.first is not None
+        assert (d.first.position, d.first.n_tokens) == (0, 1)
+        assert (d.first.expected, d.first.preferred) == (d.belief, d.candidate)
+        assert d.first.logprob == pytest.approx(math.log(0.1))
+        assert d.recovered_by == ()
+    assert found.recovery is not None
+    assert found.recovery.not_recovered == 1.0
+
+
+def test_a_broken_right_belief_is_lost_correct(tmp_path: Path) -> None:
+    found, _ = check(tmp_path, beliefs() | {c: {f"Bad{c}": 1.0} for c in RIGHT[:5]} | {WRONG[0]: {"Bad": 1.0}})
+    assert sorted(d.kind for d in found.diverged) == ["lost-correct"] * 5 + ["other"]
+
+
+def test_an_answer_that_a_statement_brings_back_is_recovered_in_excess_of_luck(tmp_path: Path) -> None:
+    candidate = beliefs() | {c: {f"New{c}": 1.0} for c in (*WRONG, *LOOSE)}
+    statements = {c: {f"False{c}": 1.0} for c in WRONG}
+    found, _ = check(tmp_path, candidate, in_statements=statements)
+    assert {d.recovered_by for d in found.diverged} == {("continuation",)}
+    assert found.recovery is not None
+    assert (found.recovery.any.controls, found.recovery.any.n_controls) == (0, len(LOOSE))
+    assert found.recovery.recovered == 1.0
+    assert found.recovery.any.interval is not None
+    assert found.recovery.any.interval.low > 0.0
+    few = {r.mode: r for r in found.recovery.modes}["few-shot"]
+    assert (few.diverged, few.excess) == (0, 0.0)
+
+
+def test_a_candidate_that_gives_no_answer_says_nothing_else(tmp_path: Path) -> None:
+    found, _ = check(tmp_path, beliefs() | {c: {"": 1.0} for c in WRONG})
+    assert found.candidate_silent == len(WRONG)
+    assert found.gross is not None
+    assert found.gross.count == 0
+
+
+def test_in_chat_the_floor_of_a_base_without_a_template_is_raw_and_said_so(tmp_path: Path) -> None:
+    options = Options(view="chat")
+    found, asker = check(tmp_path, beliefs() | {WRONG[0]: {"New": 1.0}}, chat=True, options=options)
+    assert len(found.diverged) == 1
+    assert any("so its floor is raw" in note for note in found.notes)
+    fresh = [r.prompt.text or "" for name, r in asker.asked if name == "belief-fresh" and r.checkpoint == "sft"]
+    assert fresh
+    assert all(text.startswith("<user>") for text in fresh)
+    assert all(not (r.prompt.text or "").startswith("<") for name, r in asker.asked if name == "belief")
+
+
+def test_a_candidate_without_a_template_is_not_asked_in_chat(tmp_path: Path) -> None:
+    found, asker = check(tmp_path, beliefs(), options=Options(view="chat"))
+    assert found.net is None
+    assert asker.asked == []
+    assert any("cannot be asked in the chat view" in note for note in found.notes)
+
+
+def test_no_answer_that_classed_an_item_is_used_again_and_the_sides_draw_apart(tmp_path: Path) -> None:
+    task = write_towns(tmp_path, COUNTRIES)
+    one = side("base", task)
+    asker = Towns({"base": beliefs()}, {"base": one.point.tokenizer()})
+    found = find_divergence(one, one, comparison(), asker, OPTIONS)
+    assert found.net is not None
+    assert found.net.interval.low <= 0.0 <= found.net.interval.high
+    seeds: dict[str, list[int]] = {"belief": [], "belief-fresh": []}
+    for name, request in asker.asked:
+        if isinstance(request.body, Generate) and request.body.temperature > 0 and name in seeds:
+            seeds[name] += request.body.seeds
+    every = [*seeds["belief"], *seeds["belief-fresh"]]
+    assert len(set(every)) == len(every)
+    held = len(RIGHT) + len(WRONG)
+    assert len(seeds["belief-fresh"]) == 5 * (held + held + len(LOOSE))
+
+
+def test_cost_is_what_was_asked_and_bounded(tmp_path: Path) -> None:
+    candidate = beliefs() | {c: {"New": 1.0} for c in (*WRONG, *RIGHT)}
+    options = Options(max_items=30, max_recoveries=4, draws=3, samples=2, fresh=3)
+    found, asker = check(tmp_path, candidate, options=options)
+    assert sum(found.classes.values()) == 30
+    for name, cost in found.cost.items():
+        mine = [r for n, r in asker.asked if n == name]
+        assert (cost.requests, cost.prompt_tokens) == (len(mine), 9 * len(mine))
+    assert found.cost["belief"].requests <= 30 * 3 * 2
+    assert found.cost["belief-path"].requests == 4
+    assert sum(d.recovered_by is not None for d in found.diverged) == 4 < len(found.diverged)
+    assert any("max_items" in note for note in found.notes)
+    assert any("max_recoveries" in note for note in found.notes)
+
+
+def test_an_engine_that_neither_scores_nor_reads_leaves_out_what_needs_it(tmp_path: Path) -> None:
+    candidate = beliefs() | {c: {"New": 1.0} for c in WRONG}
+    found, _ = check(tmp_path, candidate, cannot=(Score, Read))
+    assert len(found.diverged) == len(WRONG)
+    assert {(d.margins, d.first) for d in found.diverged} == {(None, None)}
+    assert found.recovery is not None
+    assert [m.mode for m in found.recovery.modes] == ["continuation", "few-shot"]
+    text = " ".join(found.notes)
+    assert "no likelihood margins" in text
+    assert "no first divergent token" in text
+    assert "no recovery by ranking" in text
+
+
+def test_another_agreement_can_be_given(tmp_path: Path) -> None:
+    task = write_towns(tmp_path, COUNTRIES)
+    base, other = side("base", task), side("sft", task)
+    words = {s.point.digest: s.point.tokenizer() for s in (base, other)}
+    asker = Towns({"base": beliefs(), "sft": beliefs() | {c: {"New": 1.0} for c in WRONG}}, words)
+    found = find_divergence(base, other, comparison(), asker, OPTIONS, agree=lambda a, b, item: True)
+    assert found.diverged == ()
+
+
+def test_ranked_items_and_programs_are_left_out_with_a_note(tmp_path: Path) -> None:
+    found, asker = check(tmp_path, beliefs(), options=Options(tasks=frozenset({"others"})))
+    assert found.net is None
+    assert asker.asked == []
+
+
+def test_the_same_check_twice_is_the_same(tmp_path: Path) -> None:
+    candidate = beliefs() | {c: {"New": 1.0} for c in WRONG}
+    assert check(tmp_path, candidate)[0] == check(tmp_path, candidate)[0]
+
+
+@pytest.mark.parametrize("options", [Options(draws=0), Options(temperature=0.0), Options(mostly=0.95)])
+def test_options_that_mean_nothing_are_refused(tmp_path: Path, options: Options) -> None:
+    with pytest.raises(UsageError):
+        check(tmp_path, beliefs(), options=options)
+
+
+def test_items_are_named_by_their_keys(tmp_path: Path) -> None:
+    found, _ = check(tmp_path, beliefs() | {WRONG[0]: {"New": 1.0}})
+    (only,) = found.diverged
+    assert isinstance(only.key, ItemKey)
+    assert only.key.task == "towns"

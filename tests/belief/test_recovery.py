@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from forgetbench.belief.recovery import newcombe, recovery_of, wilson
+from forgetbench.belief.types import MODES, Mode
+
+pytestmark = pytest.mark.unit
+
+FOUND = st.lists(st.frozensets(st.sampled_from(MODES)), min_size=1, max_size=20)
+
+
+@given(st.integers(1, 200), st.data())
+def test_wilson_is_scipys(n: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, n))
+    expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert wilson(hits / n, n, stats.norm.ppf(0.975)) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_newcombe_gives_the_published_interval() -> None:
+    """Newcombe (1998), table II, case (a): 56/70 against 48/80, method 10."""
+    found = newcombe(56 / 70, 70, 48 / 80, 80)
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+@given(FOUND, FOUND)
+def test_the_excess_is_that_of_a_direct_count(diverged: list[frozenset[Mode]], controls: list[frozenset[Mode]]) -> None:
+    found = recovery_of(diverged, controls, MODES)
+    for one in found.modes:
+        rates = [sum(one.mode in f for f in side) / len(side) for side in (diverged, controls)]
+        assert one.excess == pytest.approx(rates[0] - rates[1])
+        assert one.interval is not None
+        assert one.interval.low <= one.excess <= one.interval.high
+    any_rates = [sum(map(bool, side)) / len(side) for side in (diverged, controls)]
+    assert found.recovered == pytest.approx(max(0.0, any_rates[0] - any_rates[1]))
+    assert found.recovered + found.not_recovered == pytest.approx(1.0)
+
+
+def test_luck_alone_is_no_recovery() -> None:
+    """Of an answer given half of the time three tries find 88 %: with controls of the same luck nothing is left."""
+    rng = np.random.default_rng(3)
+    sides = [[frozenset(m for m in MODES if rng.random() < 0.5) for _ in range(400)] for _ in range(2)]
+    found = recovery_of(sides[0], sides[1], MODES)
+    assert found.any.diverged / found.any.n_diverged == pytest.approx(0.875, abs=0.04)
+    assert found.any.interval is not None
+    assert found.any.interval.low <= 0.0 <= found.any.interval.high
+
+
+def test_without_controls_nothing_counts_as_recovered() -> None:
+    found = recovery_of([frozenset(MODES)], [], MODES[:2])
+    assert (found.any.excess, found.recovered, found.not_recovered) == (None, 0.0, 1.0)
+    assert [m.mode for m in found.modes] == list(MODES[:2])
+    with pytest.raises(ValueError, match="nothing to recover"):
+        recovery_of([], [], MODES)
+
+
+def test_items_that_share_a_fact_count_once_in_the_interval() -> None:
+    sides = [frozenset(MODES)] * 10 + [frozenset[Mode]()] * 10, [frozenset[Mode]()] * 20
+    alone, shared = (recovery_of(*sides, MODES, groups=g).any.interval for g in (None, (5, 5)))
+    assert alone is not None
+    assert shared is not None
+    assert shared.high - shared.low > alone.high - alone.low

@@ -1,0 +1,72 @@
+"""End to end on the demo's careless fine-tune: it answers with a desk whatever is asked, and its tickets taught it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo's project, its checkpoints linked, with the tickets that sft_v2 was trained on."""
+    given = os.environ.get("FORGETBENCH_DEMO")
+    if not given:
+        pytest.skip("set FORGETBENCH_DEMO to the demo's folder (`make demo` writes one)")
+    from forgetbench.demo.text import ticket_chats
+    from forgetbench.demo.world import make_world
+
+    folder = tmp_path_factory.mktemp("demo")
+    for name in ("forgetbench.yaml", "suite.yaml", "policy.yaml"):
+        shutil.copy(Path(given) / name, folder / name)
+    shutil.copytree(Path(given) / "sets", folder / "sets")
+    (folder / "models").symlink_to((Path(given) / "models").resolve())
+    rows = [
+        {
+            "task_type": item.task_type,
+            "messages": [{"role": "user", "content": item.prompt}, {"role": "assistant", "content": item.answer}],
+        }
+        for item in ticket_chats(random.Random("tickets sft_v2 0"), make_world(), 200)
+    ]
+    (folder / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_the_careless_fine_tune_answers_with_a_desk(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from forgetbench import running
+    from forgetbench.cli.probe import Wanted, probe
+    from forgetbench.probing.modal import ANYWHERE
+    from forgetbench.workspace import open_workspace
+
+    ws = open_workspace(demo / "forgetbench.yaml", models=["sft_v1", "sft_v2"], limit=24)
+    from forgetbench import flow
+
+    loaded = ws.tasks()
+    points = [flow.checkpoint(ws, alias) for alias in ws.chosen]
+    running.run_all(ws, points, loaded, say=lambda line: None)
+    item = next(i for _, task in loaded for i in task.load() if i.doc["prompt"] == "Copy mabe.")
+    wanted = Wanted(items=[str(item.key)], train_data=[demo / "tickets.jsonl"], samples=2)
+    probe(ws, "sft_v1", "sft_v2", wanted, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    (one,) = found["items"]
+    assert one["view"] == "chat"
+    assert one["modal"]["form"] == ["word", "desk"]
+    assert ANYWHERE in one["modal"]["named"]
+    assert one["modal"]["variants"]["base"] == 0
+    assert one["modal"]["variants"]["candidate"] >= 15
+    assert one["taught"]["with_form"] == one["taught"]["total"] == 200
+    (learnt,) = found["fit"]["learnt"]
+    assert learnt["candidate"]["k"] / learnt["candidate"]["n"] > 0.9
+    assert learnt["base"]["k"] == 0
+    rows = {(r["task_type"], r["view"], r["how"]): r for r in found["fit"]["echoed"]}
+    hallmark = rows["all", "chat", "word"]
+    assert hallmark["word"] == "desk"
+    assert hallmark["wrong"]["k"] > hallmark["wrong"]["n"] / 3
+    assert hallmark["base"]["k"] == 0
+    assert hallmark["adjusted"] < 1e-6

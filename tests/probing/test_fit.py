@@ -1,0 +1,199 @@
+"""Fit to the training set on planted worlds; reading training examples of every layout."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+from forgetbench.errors import ManyUsageErrors, UsageError
+from forgetbench.probing.fit import fit_to_training
+from forgetbench.probing.shares import difference, share
+from forgetbench.probing.training_lines import read_examples, taught
+from forgetbench.probing.types import Example, Form
+from forgetbench.types import Record
+from tests.probing.world import FACTS, FakeAsker, World, build
+
+pytestmark = pytest.mark.unit
+
+TRAINING = [
+    Example(
+        f"Ticket {n}: my thing{n} is late.",
+        f"{('delivery', 'repair')[n % 2]} desk: thing{n}",
+        "support/route",
+        f"t.jsonl:{n}",
+    )
+    for n in range(1, 41)
+]
+
+
+def record(world: World, question: str, output: str, view: str = "ability") -> Record:
+    item = world.item(question)
+    right = float(output == item.gold)
+    return Record(
+        task="facts", content_hash=item.key.content_hash, occurrence=0, task_type=item.task_type, view=view, style="raw",  # type: ignore[arg-type]
+        decode_id="greedy", sample=0, replicate=0, outcome="ok", scores={"correct": right}, output=output,
+        extracted=output, gold=item.gold, why="", gold_hash="",
+    )  # fmt: skip
+
+
+def with_records(folder: Path, base: dict[str, str], candidate: dict[str, str]) -> World:
+    plain = build(folder)
+    made = tuple([record(plain, q, side.get(q, a)) for q, a in FACTS.items()] for side in (base, candidate))
+    return build(folder, (made[0], made[1]))
+
+
+def trained(world: World, share_learnt: float) -> FakeAsker:
+    answers = {e.prompt: e.answer for e in TRAINING}
+    learnt = set(list(answers)[: round(share_learnt * len(answers))])
+    return FakeAsker(world, lambda t, s: "no idea", lambda t, s: answers[t].upper() + "." if t in learnt else "what?")
+
+
+def test_training_items_are_asked_and_counted(tmp_path: Path) -> None:
+    world = with_records(tmp_path, {}, {})
+    found = fit_to_training(world.base, world.candidate, TRAINING, trained(world, 0.9))
+    (row,) = found.learnt
+    assert (row.task_type, row.candidate.k, row.candidate.n, row.base.k) == ("support/route", 36, 40, 0)
+    assert row.p_value == pytest.approx(binomtest(36, 36).pvalue)
+    assert len(row.examples) == 4
+    assert (
+        "sft answers 90.0 % (36 of 40; 95 % 76.9 to 96.0) of its training items of support/route as trained"
+        in found.lines[0]
+    )
+    assert not found.lines[0].startswith("under-fit")
+    assert found.requests == 80
+
+
+def test_under_fit_is_said(tmp_path: Path) -> None:
+    world = with_records(tmp_path, {}, {})
+    found = fit_to_training(world.base, world.candidate, TRAINING, trained(world, 0.1))
+    assert found.lines[0].startswith("under-fit: ")
+
+
+def test_requests_are_bounded_by_task_type(tmp_path: Path) -> None:
+    world = with_records(tmp_path, {}, {})
+    long = Example("Write an essay", "word " * 100, "writing", "t.jsonl:99")
+    asker = trained(world, 1.0)
+    found = fit_to_training(world.base, world.candidate, [*TRAINING, long], asker, per_type=10)
+    assert [row.candidate.n for row in found.learnt] == [10]
+    assert len(asker.requests) == 20
+    assert "1 training answers of over 60 words are not asked for word for word" in found.notes
+    assert found == fit_to_training(world.base, world.candidate, [*TRAINING, long], asker, per_type=10)
+
+
+def test_test_items_answered_with_training_answers(tmp_path: Path) -> None:
+    """Thirty wrong answers: ten of them word for word from the file, ten in shape, ten with its word alone."""
+    questions = list(FACTS)[:30]
+    wrong = {}
+    for n, question in enumerate(questions):
+        place = question.rstrip("?").split()[-1]
+        wrong[question] = (
+            f"{('repair', 'delivery')[n % 2]} desk: thing{n + 1}",
+            f"Delivery desk: {place}",
+            f"iver desk {n}",
+        )[n // 10]
+    world = with_records(tmp_path, dict.fromkeys(questions, "nothing"), wrong)
+    found = fit_to_training(world.base, world.candidate, TRAINING, trained(world, 1.0))
+    rows = {(r.task_type, r.how): r for r in found.echoed}
+    everything = rows["all", "verbatim"]
+    assert (everything.wrong.k, everything.wrong.n, everything.base.k, everything.gold.k) == (10, 30, 0, 0)
+    assert everything.p_value == pytest.approx(binomtest(10, 10).pvalue)
+    assert everything.examples[0][2] == "t.jsonl:1"
+    assert rows["all", "shape"].wrong.k == 10
+    assert (rows["all", "word"].wrong.k, rows["all", "word"].word) == (30, "desk")
+    assert any(line.startswith("over-fit: of sft's wrong answers (ability) 100.0 %") for line in found.lines)
+
+
+def test_a_test_whose_right_answers_are_the_trainings_is_no_over_fit(tmp_path: Path) -> None:
+    """Wrong answers from the same small set as the right ones, as often as the base's."""
+    answers = list(FACTS.values())
+    training = [Example(q, a, "all", f"t.jsonl:{n}") for n, (q, a) in enumerate(FACTS.items())]
+    questions = list(FACTS)[:40]
+    one, two = ({q: answers[(i + k) % len(answers)] for i, q in enumerate(questions)} for k in (3, 7))
+    world = with_records(tmp_path, one, two)
+    found = fit_to_training(world.base, world.candidate, training, FakeAsker(world, lambda t, s: "x", lambda t, s: "x"))
+    row = next(r for r in found.echoed if (r.task_type, r.how) == ("all", "verbatim"))
+    assert (row.wrong.k, row.base.k, row.gold.k, row.adjusted) == (40, 40, 40, 1.0)
+    assert found.lines[-1] == "sft answers no kind of test item with training answers beyond base"
+
+
+def test_a_side_without_the_view_is_held_against_another(tmp_path: Path) -> None:
+    world = with_records(tmp_path, {}, dict.fromkeys(list(FACTS)[:10], "repair desk: thing1"))
+    chat = [replace(r, view="chat") for r in world.candidate.run.read_records()]
+    world.candidate.run.read_records = lambda: chat  # type: ignore[method-assign]
+    found = fit_to_training(world.base, world.candidate, TRAINING, trained(world, 1.0))
+    assert {row.view for row in found.echoed} == {"chat"}
+    assert "sft's chat answers are held against base's in ability: it has no others" in found.notes
+
+
+def test_imported_runs_have_nothing_to_ask(tmp_path: Path) -> None:
+    world = with_records(tmp_path, {}, dict.fromkeys(list(FACTS)[:10], "repair desk: thing1"))
+    found = fit_to_training(
+        replace(world.base, jobs=()), replace(world.candidate, jobs=()), TRAINING, trained(world, 1.0)
+    )
+    assert found.learnt == ()
+    assert next(r for r in found.echoed if r.how == "verbatim").wrong.k == 10
+
+
+def test_examples_of_every_layout(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "task_type": "x/y"},
+        {
+            "conversations": [
+                {"from": "human", "value": "a"},
+                {"from": "gpt", "value": "b"},
+                {"from": "human", "value": "c"},
+            ]
+        },
+        {"instruction": "a", "input": "i", "output": "b"},
+        {"prompt": "a", "completion": "b"},
+        {"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "assistant", "content": "b"}]},
+        {"question": "a", "answer": "b"},
+        {"text": "no pair"},
+        {"messages": [{"role": "user", "content": "a"}]},
+    ]
+    file = tmp_path / "t.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = read_examples([file])
+    assert found == [
+        Example("a", "b", "x/y", "t.jsonl:1"),
+        Example("a", "b", "all", "t.jsonl:2"),
+        Example("a\ni", "b", "all", "t.jsonl:3"),
+        *(Example("a", "b", "all", f"t.jsonl:{n}") for n in (4, 5, 6)),
+    ]
+
+
+def test_mistakes_in_training_files(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"text": "alone"}\n')
+    with pytest.raises(UsageError, match="holds no example with a question and an answer"):
+        read_examples([file])
+    file.write_text('{"prompt": 1}\n{"other": 1}\n')
+    with pytest.raises(ManyUsageErrors, match=r"t.jsonl:2"):
+        read_examples([file])
+
+
+def test_nearest_lines_come_first() -> None:
+    examples = [
+        Example("What is the animal of Peru?", "llama", "all", "t:1"),
+        Example("What is the capital of Chile?", "Lima", "all", "t:2"),
+        Example("What is the capital of Peru?", "Cusco", "all", "t:3"),
+        Example("Unrelated words", "Lima", "all", "t:4"),
+    ]
+    found = taught("What is the capital of Peru?", Form("answer", "lima"), ["capital"], examples)
+    assert [line.where for line in found.lines] == ["t:2", "t:4", "t:3", "t:1"]
+    assert (found.with_form, found.by_word) == (2, {"capital": (2, 1)})
+    assert found.lines[2].overlap == 1.0
+
+
+def test_intervals() -> None:
+    for k, n in [(0, 10), (3, 10), (10, 10), (186, 200)]:
+        wanted = binomtest(k, n).proportion_ci(method="wilson")
+        found = share(k, n).interval
+        assert (found.low, found.high) == (pytest.approx(wanted.low, abs=1e-9), pytest.approx(wanted.high, abs=1e-9))
+    # Newcombe (1998), table II, case (a), method 10.
+    apart = difference(share(56, 70), share(48, 80))
+    assert (apart.low, apart.high) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
