@@ -24,6 +24,7 @@ from forgetbench.types import (
     Plan,
     Prompt,
     PromptSpec,
+    Read,
     Request,
     Score,
     Style,
@@ -102,6 +103,11 @@ def _plan_parts(
     return [_plan_item(job, item, s, part, checkpoint, replicate) for part, s in enumerate(specs)]
 
 
+def plan_item(job: TaskJob, item: Item, checkpoint: Checkpoint, *, replicate: int = 0) -> Request:
+    """The request for an item (of several questions the first) as a job asks it. Raises UsageError."""
+    return _plan_item(job, item, job.task.prompt(item, job.num_fewshot), 0, checkpoint, replicate)[0]
+
+
 def _plan_item(
     job: TaskJob, item: Item, spec: PromptSpec, part: int, checkpoint: Checkpoint, replicate: int
 ) -> tuple[Request, Origin]:
@@ -136,9 +142,9 @@ def _plan_item(
     return Request(request_id(checkpoint.digest, prompt, body), checkpoint.digest, prompt, body), origin
 
 
-def request_id(checkpoint: str, prompt: Prompt, body: Generate | Score) -> str:
+def request_id(checkpoint: str, prompt: Prompt, body: Generate | Score | Read) -> str:
     """24 hex digits over checkpoint digest, prompt and body: the same question has the same id anywhere."""
-    kind = "score" if isinstance(body, Score) else "generate"
+    kind = "score" if isinstance(body, Score) else "read" if isinstance(body, Read) else "generate"
     return _sha(
         json.dumps(
             [checkpoint, prompt, kind, body],
