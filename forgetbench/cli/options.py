@@ -13,6 +13,17 @@ PolicyOption = Annotated[str | None, typer.Option("--policy", "-p", help="defaul
 DataOption = Annotated[Path | None, typer.Option("--data-dir", help="folder with mmlu/, gsm8k/, ... in original files")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="never look anything up on the network")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="first n items (MMLU: of each subject)")]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option("--samples", min=0, help="answers to each item at a temperature, beside the greedy one; 0: none"),
+]
+TemperatureOption = Annotated[
+    list[float] | None, typer.Option("--temperature", help="of the samples (default 0.7); repeat it for several")
+]
+ResolveOption = Annotated[
+    int | None,
+    typer.Option("--resolve", min=1, help="work on undecided rules: tokens that may be spent beyond the suite"),
+]
 EngineOption = Annotated[
     str | None, typer.Option("--engine", help="transformers, vllm, openai, ray or scripted; default: as configured")
 ]

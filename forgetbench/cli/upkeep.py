@@ -17,7 +17,9 @@ from forgetbench.cli.options import (
     NoCacheOption,
     OfflineOption,
     PolicyOption,
+    SamplesOption,
     SuiteOption,
+    TemperatureOption,
     UnsafeOption,
     ViewOption,
     WaiversOption,
@@ -147,6 +149,8 @@ def floor(
     data_dir: DataOption = None,
     offline: OfflineOption = False,
     limit: LimitOption = None,
+    samples: SamplesOption = None,
+    temperature: TemperatureOption = None,
     unsafe_exec: UnsafeOption = False,
     engine: EngineOption = None,
     no_cache: NoCacheOption = False,
@@ -164,6 +168,8 @@ def floor(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
+        samples=samples,
+        temperatures=temperature or (),
         engine=engine,
         unsafe_exec=unsafe_exec,
     )
@@ -183,6 +189,8 @@ def baseline_set(
     data_dir: DataOption = None,
     offline: OfflineOption = False,
     limit: LimitOption = None,
+    samples: SamplesOption = None,
+    temperature: TemperatureOption = None,
     unsafe_exec: UnsafeOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -197,6 +205,8 @@ def baseline_set(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
+        samples=samples,
+        temperatures=temperature or (),
         unsafe_exec=unsafe_exec,
     )
     command.set_baseline(ws, out=out, as_json=json)
