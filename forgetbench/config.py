@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from forgetbench import resources
 from forgetbench.config_fields import Name, Strict, TaskTypePath, ViewName, check_name
@@ -176,6 +176,27 @@ class SuiteTask(Strict):
         return self.name or self.task or Path(self.set or "").stem
 
 
+def _several(value: object) -> object:
+    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+Temperature = Annotated[float, Field(gt=0.0, le=10.0)]
+
+
+class SamplingConfig(Strict):
+    """K answers to each item at a temperature, beside the greedy one. Items that rank options have none."""
+
+    n: Annotated[int, Field(ge=2, le=1_000)]
+    temperature: Annotated[tuple[Temperature, ...], Field(min_length=1), BeforeValidator(_several)] = (0.7,)
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SamplingConfig:
+        if len(set(self.temperature)) < len(self.temperature):
+            raise ValueError("a temperature is named twice")
+        return self
+
+
 class SuiteConfig(Strict):
     name: Name
     description: str = ""
@@ -184,6 +205,7 @@ class SuiteConfig(Strict):
     preset: Literal["parity", "deployment"] = "parity"
     """parity: lm-eval's limits and stops; deployment: long equal budgets, thinking taken off before scoring
     (tasks/deployment.py)."""
+    sampling: SamplingConfig | None = None
     tasks: Annotated[tuple[SuiteTask, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

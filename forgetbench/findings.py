@@ -37,6 +37,7 @@ def about_the_suite(ws: Workspace, loaded: Loaded, comparison: Comparison, *, wh
     whole: all of a sample was asked; of a part of it nothing is said about the whole set.
     """
     from forgetbench.analysis.subset import Design, full_set_change
+    from forgetbench.flow import sample_size
     from forgetbench.tasks.select import sample
 
     notes: list[str] = []
@@ -44,8 +45,8 @@ def about_the_suite(ws: Workspace, loaded: Loaded, comparison: Comparison, *, wh
     for entry, task in loaded:
         if not task.metrics:
             notes.append(f"{task.name} has no scorer: its answers are kept in the runs, and decide nothing")
-        elif whole and entry.sample is not None and ws.limit is None:
-            drawn = sample(task.load(), entry.sample, entry.seed or 0)
+        elif whole and (size := sample_size(ws, entry)) is not None:
+            drawn = sample(task.load(), size, entry.seed or 0)
             design = Design(drawn.stratum_of, drawn.sizes)
             mine = [s for s in comparison.scores if s.task == task.name and s.primary]
             found = [e for e in (full_set_change(s, design) for s in mine) if e is not None]

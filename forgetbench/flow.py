@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from forgetbench.errors import UsageError
 from forgetbench.types import GREEDY, Decode, Item, Style, View
-from forgetbench.workspace import Workspace
+from forgetbench.workspace import More, Workspace
 
 if TYPE_CHECKING:
     from forgetbench.analysis.types import Comparison
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from forgetbench.gate.baseline import Baseline
     from forgetbench.gate.policy import TaskFacts
     from forgetbench.gate.power import PowerTable
+    from forgetbench.gate.resolve import Look
     from forgetbench.gate.sequential import Order
     from forgetbench.gate.types import Against, Policy, Rule, Verdict
     from forgetbench.planning.estimate import Estimate
@@ -66,10 +67,24 @@ def selected(ws: Workspace, entry: SuiteTask, task: Task) -> Sequence[Item]:
     """The items of a task that the suite (or --limit, which goes before both of its ways) asks for."""
     from forgetbench.tasks.select import sample, select
 
-    if entry.sample is not None and ws.limit is None:
-        return sample(task.load(), entry.sample, entry.seed or 0).items
+    size = sample_size(ws, entry)
+    if size is not None:
+        return sample(task.load(), size, entry.seed or 0).items
     per_stratum = entry.task == "mmlu" or entry.bridged is not None
-    return select(task.load(), limit=ws.limit or entry.limit, per_stratum=per_stratum)
+    return select(task.load(), limit=limit_of(ws, entry), per_stratum=per_stratum)
+
+
+def sample_size(ws: Workspace, entry: SuiteTask) -> int | None:
+    """Items drawn at random; None: the first ones, or all."""
+    if entry.sample is None or ws.limit is not None:
+        return None
+    return ws.more.get(entry.key, More()).items or entry.sample
+
+
+def limit_of(ws: Workspace, entry: SuiteTask) -> int | None:
+    """How many of the first items, of each stratum where they are counted so; None: all."""
+    limit = ws.limit or entry.limit
+    return limit and (ws.more.get(entry.key, More()).items or limit)
 
 
 def jobs(ws: Workspace, loaded: Loaded, point: Checkpoint) -> list[TaskJob]:
@@ -87,19 +102,30 @@ def jobs(ws: Workspace, loaded: Loaded, point: Checkpoint) -> list[TaskJob]:
                 asked = task  # the plan says that it is not asked
             else:
                 asked = bind(in_style(task, style), style, point, entry.max_tokens)
-            made.append(
-                TaskJob(
-                    task=asked,
-                    items=items,
-                    view=view,
-                    style=style,
-                    num_fewshot=_num_fewshot(entry, style),
-                    decode=Decode(),
-                    max_tokens=entry.max_tokens,
-                    stop=entry.stop,
-                )
+            greedy = TaskJob(
+                task=asked,
+                items=items,
+                view=view,
+                style=style,
+                num_fewshot=_num_fewshot(entry, style),
+                decode=Decode(),
+                max_tokens=entry.max_tokens,
+                stop=entry.stop,
             )
+            made += [greedy, *(replace(greedy, decode=decode) for decode in _sampled(ws, asked, items))]
     return made
+
+
+def _sampled(ws: Workspace, task: Task, items: Sequence[Item]) -> list[Decode]:
+    """How a task is asked beside greedily: at every temperature of the suite, where it generates."""
+    sampling = ws.suite.sampling
+    if sampling is None or not items:
+        return []
+    first = task.prompt(items[0], 0)
+    if any(spec.form == "rank" for spec in (first, *first.also)):
+        return []
+    n = ws.more.get(task.name, More()).samples or sampling.n
+    return [Decode(temperature, sampling.top_p, n) for temperature in sampling.temperature]
 
 
 def _style(view: View, point: Checkpoint) -> Style:
@@ -159,13 +185,16 @@ def facts(ws: Workspace, loaded: Loaded) -> dict[str, TaskFacts]:
             items = selected(ws, entry, task)
             types = frozenset(item.task_type for item in items)
             views = frozenset(entry.views or ws.suite.views)
-            found[task.name] = TaskFacts(len(items), types, views, frozenset(task.metrics), _decodings(task))
+            found[task.name] = TaskFacts(len(items), types, views, frozenset(task.metrics), _decodings(ws, task, items))
     return found
 
 
-def _decodings(task: Task) -> frozenset[str]:
+def _decodings(ws: Workspace, task: Task, items: Sequence[Item]) -> frozenset[str]:
     """Of an imported task those of its records."""
-    return frozenset(getattr(task, "decodings", (GREEDY,)))
+    known = getattr(task, "decodings", None)
+    if known is not None:
+        return frozenset(known)
+    return frozenset({GREEDY, *(decode.decode_id for decode in _sampled(ws, task, items))})
 
 
 def check_policy(ws: Workspace, loaded: Loaded) -> None:
@@ -228,11 +257,12 @@ def judge(
     candidates: Sequence[str],
     *,
     order: Order | None = None,
+    look: Look | None = None,
 ) -> list[Judgement]:
     """Each candidate against the base, the locked release and the one before it. Raises IncomparableError.
 
     order: of runs that ended when the rules were decided (sequential.py): all that is shown then holds at any
-    stopping time.
+    stopping time. look: one of several (resolving.py).
     """
     from forgetbench.analysis.compare import compare_runs
     from forgetbench.analysis.pairing import Selection
@@ -278,7 +308,8 @@ def judge(
         told = {id(c): replace(c, against=tuple(k for k in against if against[k] is c)) for c in against.values()}
         against = {k: told[id(c)] for k, c in against.items()}
         estimate = None if order is None else estimates(policies[alias], order)
-        made.append(Judgement(alias, against, decide(against, policies[alias], waivers=ws.waivers, estimate=estimate)))
+        verdict = decide(against, policies[alias], waivers=ws.waivers, estimate=estimate, look=look)
+        made.append(Judgement(alias, against, verdict))
     return made
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -13,6 +13,7 @@ from forgetbench.config import (
     Config,
     ModelConfig,
     Paths,
+    SamplingConfig,
     SuiteConfig,
     SuiteTask,
     find_config,
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
     from forgetbench.gate.baseline import Baseline
     from forgetbench.gate.types import Waiver
     from forgetbench.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """What is asked of a task beyond what the suite says."""
+
+    items: int | None = None
+    """In place of the suite's `limit` or `sample`. None, as below: as the suite says."""
+    samples: int | None = None
+    """In place of the suite's `sampling: n`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,8 @@ class Workspace:
     """What only one side has is left out, with a note, instead of refused."""
     told: tuple[str, ...] = ()
     """Lines for every comparison: what of an imported run is not compared."""
+    more: Mapping[str, More] = field(default_factory=dict)
+    """By task what `--resolve` asks beyond the suite."""
     chosen: tuple[str, ...] = ()
     """Aliases of the models named on the command line, in order; a folder gets its name as alias."""
 
@@ -215,6 +228,8 @@ def open_workspace(
     pair_by: str = "content",
     shared_only: bool = False,
     importing: bool = False,
+    samples: int | None = None,
+    temperatures: Sequence[float] = (),
 ) -> Workspace:
     """Read config, suite, policy, waivers and baseline; check that every model named exists. Raises UsageError.
 
@@ -267,6 +282,7 @@ def open_workspace(
     loaded = Config(models=known) if loaded is None else loaded.model_copy(update={"models": known})
     cwd_or_root = Path.cwd() if suite is not None else root
     suite_config, suite_file = load_suite(suite or loaded.suite, cwd_or_root)
+    suite_config = _with_samples(suite_config, samples, temperatures)
     policy_config = load_policy(policy or loaded.policy, Path.cwd() if policy is not None else root)
     if waivers is None and loaded.waivers is not None:
         waivers = root / loaded.waivers
@@ -297,6 +313,26 @@ def open_workspace(
         shared_only=shared_only,
         chosen=tuple(chosen),
     )
+
+
+def _with_samples(suite: SuiteConfig, samples: int | None, temperatures: Sequence[float]) -> SuiteConfig:
+    """The suite with `--samples` and `--temperature` in place of its own `sampling:`. `--samples 0`: none."""
+    given: dict[str, object] = {} if suite.sampling is None else suite.sampling.model_dump()
+    if temperatures:
+        if samples == 0 or (samples is None and not given):
+            raise UsageError("--temperature", "goes with --samples", "say how many samples, such as --samples 8")
+        given["temperature"] = tuple(temperatures)
+    if samples is None and not temperatures:
+        return suite
+    if samples == 0:
+        return suite.model_copy(update={"sampling": None})
+    if samples is not None:
+        given["n"] = samples
+    try:
+        return suite.model_copy(update={"sampling": SamplingConfig.model_validate(given)})
+    except ValueError as e:
+        problem = "; ".join(str(error["msg"]) for error in getattr(e, "errors", list)()) or str(e)
+        raise UsageError("--samples, --temperature", problem, "2 to 1,000 samples, temperatures above 0") from None
 
 
 def _waivers(file: Path | None) -> tuple[Waiver, ...]:

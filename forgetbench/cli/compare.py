@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from forgetbench import flow, imported
+from forgetbench import flow, imported, resolving, running
 from forgetbench.cli.output import console, print_json, say
 from forgetbench.cli.outputs import Outputs
+from forgetbench.cli.progress import bars
 from forgetbench.cli.work import How, run_points
 from forgetbench.errors import UsageError
+from forgetbench.resolving import check_resolve
+from forgetbench.rounds import Rounds, Side
 from forgetbench.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,9 +53,13 @@ def compare(
     as_json: bool,
     train_data: Sequence[Path] = (),
     sequential: bool = False,
+    resolve: int | None = None,
 ) -> None:
     report.check()
-    if sequential:
+    if resolve is not None:
+        check_resolve(candidates, sequential=sequential)
+        judged = _judge_resolving(ws, base, candidates, how=how, train_data=train_data, budget=resolve)
+    elif sequential:
         judged = _judge_sequentially(ws, base, candidates, how=how, train_data=train_data)
     else:
         judged = _judge(ws, base, candidates, how=how, train_data=train_data)
@@ -138,6 +145,42 @@ def _judge_sequentially(
     say("comparing")
     judged = flow.judge(ws, loaded, found.runs, {candidate: found.policy}, base, candidates, order=found.order)
     return [replace(j, verdict=replace(j.verdict, notes=(*found.notes, *j.verdict.notes))) for j in judged]
+
+
+def _judge_resolving(
+    ws: Workspace, base: str, candidates: Sequence[str], *, how: How, train_data: Sequence[Path], budget: int
+) -> list[flow.Judgement]:
+    """Looks at undecided rules, paid for out of alpha and a budget of tokens."""
+    if base in candidates:
+        raise UsageError("--resolve", f"{base} is compared with itself", "leave it out")
+    if train_data:
+        problem = "cannot go with --train-data: without the leaked items other rules would have been looked at again"
+        raise UsageError("--resolve", problem, "leave out one of the two")
+    aliases = flow.aliases(ws, base, candidates)
+    ws, loaded = imported.tasks(ws, aliases)
+    points = {alias: flow.checkpoint(ws, alias, to_run=True) for alias in aliases}
+    policies = flow.policies(ws, loaded, points, base, candidates)
+    runs = run_points(ws, list(points.values()), loaded, how)
+    say("comparing")
+    elsewhere = any(imported.is_imported(ws, alias) for alias in aliases)
+    planned = resolving.schedule(ws, loaded, policies[candidates[0]], list(runs.values()), budget, imported=elsewhere)
+
+    def asker(here: Workspace) -> Rounds:
+        sides = [Side(point, runs[alias], ()) for alias, point in points.items()]
+        return Rounds(here, loaded, sides, say, use_cache=how.use_cache)
+
+    found = resolving.resolve(
+        ws,
+        loaded,
+        list(points.values()),
+        runs,
+        planned,
+        judge=lambda here, now, look: flow.judge(here, loaded, now, policies, base, candidates, look=look)[0],
+        ask=lambda here, these: running.run_all(here, these, loaded, say, bars=bars, use_cache=how.use_cache),
+        asker=asker,
+        say=say,
+    )
+    return [found]
 
 
 def _training_texts(files: Sequence[Path]) -> list[TrainingText]:

@@ -44,12 +44,16 @@ def flags(
     data_dir: Path | None,
     offline: bool,
     limit: int | None,
+    samples: int | None,
+    temperatures: Sequence[float],
     unsafe_exec: bool,
     engine: str | None,
 ) -> tuple[str, ...]:
     """The flags of `forgetbench run` that were given, as text again."""
     valued = {"--config": config, "--suite": suite, "--data-dir": data_dir, "--limit": limit, "--engine": engine}
+    valued |= {"--samples": samples}
     given = [text for name, value in valued.items() if value is not None for text in (name, str(value))]
+    given += [text for temperature in temperatures for text in ("--temperature", str(temperature))]
     switches = {"--offline": offline, "--unsafe-exec": unsafe_exec}
     return (*given, *(name for name, is_on in switches.items() if is_on))
 

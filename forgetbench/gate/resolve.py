@@ -16,14 +16,17 @@ left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from forgetbench.analysis.significance import normal_cdf, normal_quantile
+
+if TYPE_CHECKING:
+    from forgetbench.gate.types import RuleResult
 
 _POINTS = 1_201
 """Of the grid that a boundary is integrated on."""
@@ -96,10 +99,22 @@ def _crossing(
 
 
 @dataclass(frozen=True, slots=True)
-class Undecided:
-    """A rule that a first look left open."""
+class Look:
+    """One of several looks at the same rules, by rule name."""
 
-    rule: str
+    levels: Mapping[str, float]
+    """One-sided level of the PASS leg at this look; a rule that is not named is looked at once, at its own alpha."""
+    fail_levels: Mapping[str, float]
+    """The same for the FAIL leg."""
+    settled: Mapping[str, RuleResult]
+    """What an earlier look decided: the first boundary that is crossed counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """A task whose rules may stay open after a first look."""
+
+    task: str
     items: int
     """Asked so far."""
     left_out: int
@@ -113,9 +128,9 @@ class Undecided:
 
 @dataclass(frozen=True, slots=True)
 class Raise:
-    """What an undecided rule gets."""
+    """What a task gets."""
 
-    rule: str
+    task: str
     what: Literal["samples", "items"]
     now: int
     to: int
@@ -128,7 +143,7 @@ class Work:
     raises: tuple[Raise, ...]
     budget: int
     notes: tuple[str, ...]
-    """A line for each rule that gets nothing, and why."""
+    """A line for each task that gets nothing, and why."""
 
     @property
     def tokens(self) -> int:
@@ -155,7 +170,7 @@ def plan_work(undecided: Sequence[Undecided], budget: int, *, most_samples: int 
                 if one.greedy
                 else (f"all its items were asked, {one.samples} times each")
             )
-            notes.append(f"{one.rule}: nothing to raise: {why}")
+            notes.append(f"{one.task}: nothing to raise: {why}")
     cost = sum(count * price for _, _, count, price in wants)
     share = 1.0 if cost <= budget else budget / cost
     raises = []
@@ -163,11 +178,11 @@ def plan_work(undecided: Sequence[Undecided], budget: int, *, most_samples: int 
         more = int(count * share + 1e-9)
         now = one.samples if what == "samples" else one.items
         if more:
-            raises.append(Raise(one.rule, what, now, now + more, math.ceil(more * price - 1e-9)))
+            raises.append(Raise(one.task, what, now, now + more, math.ceil(more * price - 1e-9)))
         else:
             unit = "one more sample of every item" if what == "samples" else "one more item"
             notes.append(
-                f"{one.rule}: its share of the budget, {int(budget * count * price / cost):,} tokens, is less "
+                f"{one.task}: its share of the budget, {int(budget * count * price / cost):,} tokens, is less "
                 f"than {unit} takes ({math.ceil(price):,})"
             )
     return Work(tuple(raises), budget, tuple(notes))

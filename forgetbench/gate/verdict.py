@@ -26,6 +26,7 @@ from forgetbench.analysis.types import Comparison
 from forgetbench.errors import Exit
 from forgetbench.gate.alarms import ring
 from forgetbench.gate.evidence import Estimate, Evidence, gather
+from forgetbench.gate.resolve import Look
 from forgetbench.gate.sentences import decides, lost, notes, passed, rule_reason, some
 from forgetbench.gate.types import Against, Policy, Rule, RuleResult, State, Verdict, Waiver, WaiverUse
 from forgetbench.gate.waivers import apply_waivers
@@ -49,21 +50,26 @@ def decide(
     waivers: Sequence[Waiver] = (),
     today: str | None = None,
     estimate: Estimate | None = None,
+    look: Look | None = None,
 ) -> Verdict:
     """The verdict on one candidate.
 
     comparisons: the candidate against the base, a locked release, the previous checkpoint, as far as there
     are. today: the day that waivers are held against (YYYY-MM-DD); None: the present one, UTC. estimate: of a
-    sequential decision (`sequential.estimates`).
+    sequential decision (`sequential.estimates`). look: one of several at the same rules (`--resolve`).
     """
+    policy = policy if look is None else _at_look(policy, look)
     evidence = [gather(rule, comparisons, draws=draws, seed=seed, estimate=estimate) for rule in policy.rules]
     deciding = [i for i, rule in enumerate(policy.rules) if decides(rule)]
     p_values = [_p_fail(rule, e) for rule, e in zip(policy.rules, evidence, strict=True)]
-    corrected = holm([1.0 if (p := p_values[i]) is None else p for i in deciding])
+    spent = [_over_looks(p, policy.rules[i], policy.alpha, look) for i, p in enumerate(p_values)]
+    corrected = holm([1.0 if (p := spent[i]) is None else p for i in deciding])
     adjusted = dict(zip(deciding, corrected, strict=True))
     results = [
         _result(rule, evidence[i], p_values[i], adjusted.get(i), policy.alpha) for i, rule in enumerate(policy.rules)
     ]
+    if look is not None:
+        results = [look.settled.get(r.rule.name, r) for r in results]
     results, uses = apply_waivers(results, waivers, today)
     state, reason = _state([results[i] for i in deciding], policy.alpha, uses)
     alarms = tuple(ring(alarm, comparisons, draws=draws, seed=seed) for alarm in policy.alarms)
@@ -85,6 +91,19 @@ def decide(
         waivers=uses,
         alarms=alarms,
     )
+
+
+def _at_look(policy: Policy, look: Look) -> Policy:
+    """Each rule at the level that it has left at this look."""
+    rules = tuple(replace(rule, alpha=look.levels.get(rule.name, rule.alpha)) for rule in policy.rules)
+    return replace(policy, rules=rules)
+
+
+def _over_looks(p: float | None, rule: Rule, alpha: float, look: Look | None) -> float | None:
+    """The p value on the scale of the whole alpha: at most alpha where it is at most the level of this look."""
+    if p is None or look is None or rule.name not in look.fail_levels:
+        return p
+    return min(1.0, p * alpha / max(look.fail_levels[rule.name], 1e-300))
 
 
 def _state(required: Sequence[RuleResult], alpha: float, uses: Sequence[WaiverUse]) -> tuple[State, str]:

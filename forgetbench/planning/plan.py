@@ -126,7 +126,7 @@ def _plan_item(
         decode_id = job.decode.decode_id
         if job.decode.temperature > 0:
             seeds = tuple(
-                sampling_seed(item.key, prompt_hash, decode_id, sample, replicate, checkpoint.digest)
+                sampling_seed(item.key, prompt_hash, job.decode, sample, replicate, checkpoint.digest)
                 for sample in range(job.decode.n)
             )
             body = replace(body, seeds=seeds)
@@ -161,14 +161,15 @@ def _fields_of(value: Any) -> dict[str, Any]:
     return {f.name: getattr(value, f.name) for f in fields(value)}
 
 
-def sampling_seed(item: ItemKey, prompt_hash: str, decode_id: str, sample: int, replicate: int, checkpoint: str) -> int:
-    """A 63-bit seed of one sample. It differs between checkpoints, so that their draws are independent."""
+def sampling_seed(item: ItemKey, prompt_hash: str, decode: Decode, sample: int, replicate: int, checkpoint: str) -> int:
+    """A 63-bit seed of one sample. It differs between checkpoints, so that their draws are independent, and not with
+    the number of samples, so that 16 begin with the same 8 (`--resolve` asks only for the rest)."""
     parts = [
         item.task,
         item.content_hash,
         item.occurrence,
         prompt_hash,
-        decode_id,
+        f"T{decode.temperature:g}/p{decode.top_p:g}",
         sample,
         replicate,
         checkpoint,

@@ -43,6 +43,22 @@ def test_the_looks_together_err_alpha() -> None:
     assert plain > 0.09  # what three looks at .05 would err
 
 
+@pytest.mark.parametrize("edge", ["pass", "fail"])
+def test_more_samples_of_the_same_items_err_alpha_too(edge: str) -> None:
+    """Raised K keeps the items: the looks share their noise, and still have independent increments."""
+    rng = np.random.default_rng(12)
+    n, counts, draws = 100, (4, 10, 32), 4_000
+    level = 0.05
+    noise = [0.3 + 0.4 / k for k in counts]  # variance of an item's difference, in its own units
+    bounds = np.asarray([-normal_quantile(p) for p in levels([noise[-1] / v for v in noise], level)])
+    data = rng.normal(0.0, np.sqrt(0.3), (draws, n))
+    samples = rng.normal(0.0, np.sqrt(0.4), (draws, n, counts[-1])).cumsum(axis=2)
+    looks = np.stack([(data + samples[:, :, k - 1] / k).mean(axis=1) for k in counts], axis=1)
+    z = looks / np.sqrt(np.asarray(noise) / n)
+    crossed = (z >= bounds if edge == "pass" else z <= -bounds).any(axis=1).mean()
+    assert crossed == pytest.approx(level, abs=3.5 * np.sqrt(level * (1 - level) / draws))
+
+
 @pytest.mark.parametrize("fractions", [[], [0.5, 0.5], [0.8, 0.2], [0.0, 1.0], [0.5, 1.2]])
 def test_looks_that_cannot_be_are_refused(fractions: list[float]) -> None:
     with pytest.raises(ValueError, match="information fraction"):

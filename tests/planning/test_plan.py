@@ -82,18 +82,29 @@ def test_samples_are_drawn_for_each_item(checkpoint: Checkpoint) -> None:
 
 
 def test_seeds_differ_by_everything_they_should() -> None:
-    base = (ItemKey("t", "h", 0), "p", "T1/p1/K2", 0, 0, "c")
+    base = (ItemKey("t", "h", 0), "p", Decode(1.0, n=2), 0, 0, "c")
     others = [
         (ItemKey("u", "h", 0), *base[1:]),
         (ItemKey("t", "h", 1), *base[1:]),
         (base[0], "q", *base[2:]),
-        (*base[:2], "T1/p1/K3", *base[3:]),
+        (*base[:2], Decode(0.5, n=2), *base[3:]),
+        (*base[:2], Decode(1.0, 0.9, n=2), *base[3:]),
         (*base[:3], 1, 0, "c"),
         (*base[:3], 0, 1, "c"),
         (*base[:5], "d"),
     ]
-    assert len({sampling_seed(*x) for x in [base, *others]}) == 8
+    assert len({sampling_seed(*x) for x in [base, *others]}) == 9
     assert sampling_seed(*base) == sampling_seed(*base)
+
+
+def test_more_samples_begin_with_the_same_ones(checkpoint: Checkpoint) -> None:
+    few, many = (
+        [r.body for r in build_plan([job(written(), decode=Decode(0.8, n=n))], checkpoint).requests] for n in (2, 5)
+    )
+    for a, b in zip(few, many, strict=True):
+        assert isinstance(a, Generate)
+        assert isinstance(b, Generate)
+        assert b.seeds[:2] == a.seeds
 
 
 def test_greedy_ignores_sampling_settings_and_ranks_are_greedy(checkpoint: Checkpoint) -> None:
