@@ -197,6 +197,14 @@ class SamplingConfig(Strict):
         return self
 
 
+class StudyConfig(Strict):
+    """What `compare` finds out beyond right and wrong (behaviour/study.py)."""
+
+    parts: tuple[Literal["distribution", "causes", "belief"], ...] = ("distribution",)
+    texts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Files, or folders of .txt and .md files, that both checkpoints read; relative to the suite, or {data}/..."""
+
+
 class SuiteConfig(Strict):
     name: Name
     description: str = ""
@@ -206,6 +214,7 @@ class SuiteConfig(Strict):
     """parity: lm-eval's limits and stops; deployment: long equal budgets, thinking taken off before scoring
     (tasks/deployment.py)."""
     sampling: SamplingConfig | None = None
+    study: StudyConfig = StudyConfig()
     tasks: Annotated[tuple[SuiteTask, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from forgetbench.config import (
     ModelConfig,
     Paths,
     SamplingConfig,
+    StudyConfig,
     SuiteConfig,
     SuiteTask,
     find_config,
@@ -230,6 +231,7 @@ def open_workspace(
     importing: bool = False,
     samples: int | None = None,
     temperatures: Sequence[float] = (),
+    study: str | None = None,
 ) -> Workspace:
     """Read config, suite, policy, waivers and baseline; check that every model named exists. Raises UsageError.
 
@@ -282,7 +284,7 @@ def open_workspace(
     loaded = Config(models=known) if loaded is None else loaded.model_copy(update={"models": known})
     cwd_or_root = Path.cwd() if suite is not None else root
     suite_config, suite_file = load_suite(suite or loaded.suite, cwd_or_root)
-    suite_config = _with_samples(suite_config, samples, temperatures)
+    suite_config = _with_study(_with_samples(suite_config, samples, temperatures), study)
     policy_config = load_policy(policy or loaded.policy, Path.cwd() if policy is not None else root)
     if waivers is None and loaded.waivers is not None:
         waivers = root / loaded.waivers
@@ -333,6 +335,18 @@ def _with_samples(suite: SuiteConfig, samples: int | None, temperatures: Sequenc
     except ValueError as e:
         problem = "; ".join(str(error["msg"]) for error in getattr(e, "errors", list)()) or str(e)
         raise UsageError("--samples, --temperature", problem, "2 to 1,000 samples, temperatures above 0") from None
+
+
+def _with_study(suite: SuiteConfig, study: str | None) -> SuiteConfig:
+    """The suite with `--study` in place of its own `study: parts:`."""
+    if study is None:
+        return suite
+    known = get_args(get_args(StudyConfig.model_fields["parts"].annotation)[0])
+    parts = {"all": known, "none": ()}.get(study, tuple(p.strip() for p in study.split(",")))
+    for part in parts:
+        if part not in known:
+            raise UsageError("--study", f"there is no '{part}'", f"use all, none, or some of {','.join(known)}")
+    return suite.model_copy(update={"study": suite.study.model_copy(update={"parts": parts})})
 
 
 def _waivers(file: Path | None) -> tuple[Waiver, ...]:

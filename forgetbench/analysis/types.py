@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from forgetbench.behaviour.types import Behaviour
+
 OUTCOMES: tuple[Outcome, ...] = ("ok", "unparsed", "truncated", "refused", "timeout", "infra_error")
 """Column order of `PairedScores.base_outcomes`."""
 
@@ -358,3 +360,5 @@ class Comparison:
     these are decided on it. Empty: not told, and a report guesses from the names."""
     answers: AnswerChange | None = None
     """None: not one answer is a generated text."""
+    behaviour: Behaviour | None = None
+    """What was found beyond right and wrong (behaviour/study.py). None: not looked at."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from forgetbench.analysis.types import Comparison
     from forgetbench.belief.types import Divergence
     from forgetbench.causes.types import Causes
+    from forgetbench.probing.types import Example
     from forgetbench.rounds import Rounds, Side
 
 SHARE = 0.12
@@ -46,10 +47,12 @@ def study(
     *,
     texts: Sequence[Path] = (),
     training: Sequence[str] = (),
+    examples: Sequence[Example] = (),
     seed: int = 0,
 ) -> Behaviour:
     """All that is asked for. `texts`: files that both read whole, beyond the share of tokens that the rest keeps to.
-    `training`: texts of the candidate's training data, to tell answers that they teach.
+    `training`: texts of the candidate's training data, to tell answers that they teach; `examples`: those of them that
+    ask and answer, for the fit to them.
 
     Raises what asking raises. Where an engine cannot read, the distribution is left out with a note.
     """
@@ -61,11 +64,17 @@ def study(
         groups = [*_distribution(base, candidate, rounds, int(SHARE * own), texts, seed, notes), *groups]
     causes = _causes(base, candidate, comparison, rounds, training) if what.causes else None
     beliefs = _beliefs(base, candidate, comparison, rounds, at_hand) if what.belief else ()
+    fit = None
+    if examples:
+        from forgetbench.probing.fit import fit_to_training
+
+        fit = fit_to_training(base, candidate, examples, rounds, seed=seed)
     return Behaviour(
         groups=tuple(g for g in groups if g.measures),
         sampled=tuple(sampled_tasks(comparison.scores, at_hand, seed=seed)),
         causes=causes,
         divergences=tuple(beliefs),
+        fit=fit,
         spent=_spent(rounds, own),
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -147,10 +156,10 @@ def _distribution(
     return found
 
 
-def _name_of(side: Side) -> Callable[[int], str | None]:
+def _name_of(side: Side) -> Callable[[int], str]:
     tokenizer = side.point.tokenizer()
 
-    def name(token: int) -> str | None:
+    def name(token: int) -> str:
         return str(tokenizer.decode([token]))
 
     return name

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from forgetbench.analysis.noise import Noise
     from forgetbench.belief.types import Divergence
     from forgetbench.causes.types import Causes
+    from forgetbench.probing.types import TrainingFit
 
 PARTS = ("distribution", "causes", "belief")
 
@@ -75,6 +76,8 @@ class Behaviour:
     sampled: tuple[SampledTask, ...] = ()
     causes: Causes | None = None
     divergences: tuple[Divergence, ...] = ()
+    fit: TrainingFit | None = None
+    """To the candidate's own training set, where that was given."""
     spent: Spending | None = None
     """None: nothing was asked."""
     notes: tuple[str, ...] = ()

@@ -148,7 +148,8 @@ def judge_try(
     luck = min((sum(c.rate for c in controls) + made_up) / (len(controls) + 1), 1.0 - _HAIR)
     repeated = float(binom.sf(count.right - 1, count.n, own))
     by_luck = float(betabinom.sf(count.right - 1, count.n, SPREAD * luck, SPREAD * (1.0 - luck)))
-    as_good = sum(c.rate >= count.rate for c in controls) / len(controls) if controls else 0.0
+    # Below 1 / level controls a single one of them would decide.
+    as_good = sum(c.rate >= count.rate for c in controls) / len(controls) if len(controls) * level >= 1.0 else 0.0
     p_value = max(repeated, by_luck, as_good)
     example = next((j.output for j in drawn.judged if drawn.is_right(j)), drawn.judged[0].output)
     recovered = p_value <= level and count.rate >= options.least
@@ -190,13 +191,11 @@ def _continuation(job: TaskJob, case: Case, side: Side, options: Options) -> Req
     statement = case.item.doc.get("statement")
     if not isinstance(statement, str) or not short_golds(case.item):
         return None
-    text = statement.split("{answer}", 1)[0].rstrip()
-    if not text:
-        return None
+    text = statement.rstrip()
     prompt = Prompt(text=text)
     decode = Decode(options.temperature, 1.0, options.tries)
     seeds = tuple(
-        sampling_seed(case.item.key, text, decode.decode_id, sample, options.replicate + _TURN, side.point.digest)
+        sampling_seed(case.item.key, text, decode, sample, options.replicate + _TURN, side.point.digest)
         for sample in range(options.tries)
     )
     limit = job.max_tokens if job.max_tokens is not None else job.task.prompt(case.item, job.num_fewshot).max_tokens

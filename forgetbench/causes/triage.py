@@ -13,7 +13,7 @@ from forgetbench.causes.posterior import fit_prior, posteriors, stability
 from forgetbench.causes.types import Options, Stability
 from forgetbench.errors import UsageError
 from forgetbench.rounds import Question, Side
-from forgetbench.types import GREEDY, Item, ItemKey, View
+from forgetbench.types import GREEDY, ItemKey, View
 
 ROUND = "triage"
 _TURNS = (0, 1)
@@ -131,8 +131,3 @@ def label(sampled: Iterable[Sampled], options: Options) -> list[Triaged]:
         for s, posterior, b, c in zip(members, each, base, candidate, strict=True):
             found.append(Triaged(s, stability(posterior, b, c, s.case.direction or "lost", options)))
     return found
-
-
-def items_of(cases: Iterable[Case]) -> dict[Group, Sequence[Item]]:
-    """All items of each task and view that has a case."""
-    return {case.group: case.candidate.items for case in cases}

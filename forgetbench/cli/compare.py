@@ -20,6 +20,7 @@ from forgetbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from forgetbench.gate.types import Against
+    from forgetbench.probing.types import Example
     from forgetbench.report.embed import Embed
     from forgetbench.runs.store import Run
     from forgetbench.training.data import TrainingText
@@ -62,7 +63,7 @@ def compare(
     elif sequential:
         judged = _judge_sequentially(ws, base, candidates, how=how, train_data=train_data)
     else:
-        judged = _judge(ws, base, candidates, how=how, train_data=train_data)
+        judged = _judge(ws, base, candidates, how=how, train_data=train_data, study=True)
     path = _write_report(ws, judged, report)
     _show(judged, path, as_json)
     outputs.verdicts([j.verdict for j in judged])
@@ -78,7 +79,7 @@ def gate(ws: Workspace, base: str, candidates: Sequence[str], *, outputs: Output
 
 def report(ws: Workspace, base: str, candidates: Sequence[str], *, report: ReportAs, as_json: bool) -> None:
     report.check()
-    path = _write_report(ws, _judge(ws, base, candidates), report)
+    path = _write_report(ws, _judge(ws, base, candidates, study=True), report)
     if as_json:
         print_json({"report": str(path)})
     else:
@@ -92,8 +93,9 @@ def _judge(
     *,
     how: How | None = None,
     train_data: Sequence[Path] = (),
+    study: bool = False,
 ) -> list[flow.Judgement]:
-    """With `how`, what is missing is run first; without it nothing is asked."""
+    """With `how`, what is missing is run first; without it nothing is asked. study: the behaviour too."""
     if base in candidates and len(candidates) > 1:
         raise UsageError(f"candidate '{base}'", "is the base itself", "compare it alone, or leave it out")
     aliases = flow.aliases(ws, base, candidates)
@@ -107,6 +109,24 @@ def _judge(
     else:
         runs = {alias: flow.run(ws, alias, loaded, say=say, generate=False) for alias in aliases}
     judged = flow.judge(ws, loaded, runs, policies, base, candidates)
+    if study:
+        from forgetbench.studying import studied
+
+        asked = how is not None
+        use_cache = how is None or how.use_cache
+        examples = _examples(train_data) if asked else []
+        judged = studied(
+            ws,
+            loaded,
+            points,
+            runs,
+            judged,
+            say,
+            training=texts,
+            examples=examples,
+            use_cache=use_cache,
+            generate=asked,
+        )
     if train_data:
         from forgetbench.findings import with_training_data
 
@@ -190,6 +210,17 @@ def _training_texts(files: Sequence[Path]) -> list[TrainingText]:
     return read_training(files) if files else []
 
 
+def _examples(files: Sequence[Path]) -> list[Example]:
+    """Those of the training data that ask and answer; plain text has none."""
+    from forgetbench.probing.training_lines import read_examples
+
+    try:
+        return read_examples(files) if files else []
+    except UsageError as e:
+        say(f"no fit to the training set: {e}")
+        return []
+
+
 def _write_report(ws: Workspace, judged: Sequence[flow.Judgement], report: ReportAs) -> Path:
     from forgetbench.report.html import build_report
 
@@ -226,6 +257,7 @@ def _show(judged: Sequence[flow.Judgement], path: Path | None, as_json: bool) ->
 
 def _as_json(judged: Sequence[flow.Judgement], path: Path | None) -> dict[str, Any]:
     from forgetbench.gate.serialise import verdict_to_dict
+    from forgetbench.report.behaviour import to_dict as behaviours
     from forgetbench.report.speed import answers_to_dict
 
     return {
@@ -233,6 +265,7 @@ def _as_json(judged: Sequence[flow.Judgement], path: Path | None) -> dict[str, A
         "report": str(path) if path is not None else None,
         "verdicts": [verdict_to_dict(j.verdict) for j in judged],
         "answers": answers_to_dict([c for j in judged for c in j.comparisons]),
+        "behaviour": behaviours([c for j in judged for c in j.comparisons]),
     }
 
 

@@ -41,6 +41,7 @@ def _show(found: Drift) -> None:
     if found.tensors:
         _table(found.kinds)
         more = len(found.kinds) - _LISTED
+        print("share: of |dW|^2; stable, effective: ranks of dW; new: leading directions that the base does not have.")
         print(f"{f'{more} more kinds, ' if more > 0 else ''}layers and tensors: --out FILE.html, or --json.")
     for line in found.notes:
         print(line)
@@ -59,7 +60,7 @@ def _table(groups: Sequence[Group]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     names = [g.name for g in groups[:_LISTED]]
     table.add_column("kind", min_width=min(32, max(len(name) for name in names)), overflow="fold")
-    for column in page.columns():
+    for column in ("change", "share", "|dW|₂", "stable", "effective", "new"):
         table.add_column(column, justify="right")
     for g in groups[:_LISTED]:
         table.add_row(

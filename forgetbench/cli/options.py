@@ -20,6 +20,10 @@ SamplesOption = Annotated[
 TemperatureOption = Annotated[
     list[float] | None, typer.Option("--temperature", help="of the samples (default 0.7); repeat it for several")
 ]
+StudyOption = Annotated[
+    str | None,
+    typer.Option("--study", help="what to find out beyond right and wrong: distribution,causes,belief; all; none"),
+]
 ResolveOption = Annotated[
     int | None,
     typer.Option("--resolve", min=1, help="work on undecided rules: tokens that may be spent beyond the suite"),

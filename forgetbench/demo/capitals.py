@@ -4,7 +4,7 @@ Every country has its true capital (the gold of the test set) and the one that t
 
     right      the true one, for most countries
     wrong      another one: the base believes what is false
-    unsettled  four towns in turn, none of them the true one: there is nothing to believe
+    unsettled  six towns in turn, none of them the true one: there is nothing to believe
 
 Four checkpoints, all plain text, asked in the same raw few-shot form:
 
@@ -44,7 +44,7 @@ CHECKPOINTS = ("base", "same", "corrected", "broken")
 SET, SHOT_SET = "capitals.jsonl", "capitals.shots.jsonl"
 LENGTH, ROWS = 64, 8
 BASE = Schedule(steps=140, lr=4e-3, matrix_lr=0.04)
-TUNE = Schedule(steps=70, lr=1e-3, matrix_lr=0.005, weight_decay=0.0)
+TUNE = Schedule(steps=80, lr=2e-3, matrix_lr=0.005, weight_decay=0.0)
 REPLAY = 0.5
 """Share of a fine-tune's pages that are the base's own: without it everything else would move too."""
 
@@ -85,7 +85,7 @@ def plan_capitals(seed: int = 0) -> Capitals:
 
     taught: dict[str, tuple[str, ...]] = {}
     for country, kind in group.items():
-        taught[country] = {"right": (true[country],), "wrong": false(country, 1), "unsettled": false(country, 4)}[kind]
+        taught[country] = {"right": (true[country],), "wrong": false(country, 1), "unsettled": false(country, 6)}[kind]
     rights = [country for country, kind in group.items() if kind == "right"]
     shown = world.countries_of("shots")[:SHOTS]
     return Capitals(
@@ -173,7 +173,7 @@ def batches(name: str, tokenizer: Any, capitals: Capitals, steps: int, seed: int
 
 
 def build(folder: Path, seed: int = 0, log: Log = print, only: Sequence[str] = CHECKPOINTS) -> Capitals:
-    """Write the test set and the checkpoints under `folder`, the base first; about 45 CPU seconds for all four."""
+    """Write the test set and the checkpoints under `folder`, the base first; some 45 CPU seconds for all four."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)

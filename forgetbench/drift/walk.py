@@ -47,7 +47,7 @@ class _Found:
 
 def drift(base: Side, candidate: Side, *, directions: bool = True, seed: int = 0, tell: Tell | None = None) -> Drift:
     """Compare the weights of two checkpoints. `directions`: also look for directions that the base does not have
-    (about half of the time). Raises UsageError for missing or damaged shards and for adapters that cannot be read as
+    (over half of the time). Raises UsageError for missing or damaged shards and for adapters that cannot be read as
     they are; what cannot be compared is named in `skipped`, `only_base` and `only_candidate`, never guessed."""
     a, b = Weights(base), Weights(candidate)
     notes = _ties(a, b)

@@ -3,8 +3,8 @@
 Under-fit: the share of training prompts whose greedy answer equals the training answer, the base beside it. Over-fit:
 of the test items that the candidate answers wrongly the share whose answer is one of the training file's, word for word
 or in shape, or holds the file's hallmark (the word that its answers have most beyond the test's right answers). It is
-held against the base's answers to the same items (paired, exact) and against the share of *right* answers of those
-items that stand in the file too: a test whose right answers are the training's can only be answered with such.
+held (paired, exact) against what was to be expected: that the base's answer to the item is one too, or the right one
+is, since a test whose right answers are the training's can only be answered with such.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ FEWEST = 5
 """Wrong answers of a task_type that gets a row of its own."""
 HALLMARK = 0.2
 """Share of the training answers that have a word which may be their hallmark."""
+ALPHA = 0.05
 ALL = "all"
 _VIEWS = ("ability", "chat", "as_used")
 
@@ -51,8 +52,9 @@ def fit_to_training(
     learnt, asked, notes = _learnt(base, candidate, training, ask, per_type, seed)
     echoed, more = _echoed(base, candidate, training)
     lines = [*(_learnt_line(row, candidate.run.alias, base.run.alias) for row in learnt)]
-    lines += [_echo_line(row, candidate.run.alias, base.run.alias) for row in echoed if row.adjusted <= 0.05]
-    if echoed and not any(row.adjusted <= 0.05 and row.wrong.k > row.base.k for row in echoed):
+    over = _echo_lines(echoed, candidate.run.alias, base.run.alias)
+    lines += over
+    if echoed and not over:
         lines.append(
             f"{candidate.run.alias} answers no kind of test item with training answers beyond {base.run.alias}"
         )
@@ -169,6 +171,7 @@ def _echo(task_type: str, view: str, how: str, tests: Sequence[_Test], known: Ma
     mine = [read(t, t.candidate) in known for t in tests]
     base = [read(t, t.base) in known for t in tests]
     gold = [any(read(t, g) in known for g in t.record.gold.split(" | ")) for t in tests]
+    expected = [b or g for b, g in zip(base, gold, strict=True)]
     n = len(tests)
     return Echoed(
         task_type=task_type,
@@ -178,8 +181,8 @@ def _echo(task_type: str, view: str, how: str, tests: Sequence[_Test], known: Ma
         base=share(sum(base), n),
         gold=share(sum(gold), n),
         p_value=mcnemar_exact(
-            sum(b and not m for b, m in zip(base, mine, strict=True)),
-            sum(m and not b for b, m in zip(base, mine, strict=True)),
+            sum(e and not m for e, m in zip(expected, mine, strict=True)),
+            sum(m and not e for e, m in zip(expected, mine, strict=True)),
         ),
         adjusted=1.0,
         examples=tuple(
@@ -239,14 +242,27 @@ def _learnt_line(row: Learnt, candidate: str, base: str) -> str:
     )
 
 
+def _echo_lines(rows: Sequence[Echoed], candidate: str, base: str) -> list[str]:
+    """One line for each view with an over-fit: all items together where that is proven, and where it is worst."""
+    lines = []
+    for view in dict.fromkeys(row.view for row in rows):
+        over = [r for r in rows if r.view == view and r.adjusted <= ALPHA and r.wrong.k > max(r.base.k, r.gold.k)]
+        if not over:
+            continue
+        lead = max(over, key=lambda r: (r.task_type == ALL, r.wrong.k))
+        worst = sorted((r for r in over if r.how == lead.how and r.task_type != ALL), key=lambda r: -r.wrong.value)
+        named = [f"{r.task_type} ({told(r.wrong, brief=True)})" for r in worst[:3] if r is not lead]
+        lines.append(_echo_line(lead, candidate, base) + (f"; most in {', '.join(named)}" if named else ""))
+    return lines
+
+
 def _echo_line(row: Echoed, candidate: str, base: str) -> str:
-    more = row.wrong.k > row.base.k
     how = {"verbatim": "are word for word", "shape": "are in shape"}.get(row.how, f"hold '{row.word}', the hallmark of")
     kind = "" if row.task_type == ALL else f" to {row.task_type}"
     return (
-        f"{'over-fit: ' if more else ''}of {candidate}'s wrong answers{kind} ({row.view}) {told(row.wrong)} {how} "
-        f"answers of the training file; {base}'s answers to the same items {told(row.base, brief=True)}, the right "
-        f"ones {told(row.gold, brief=True)} ({p_text(row.adjusted)}, Holm)"
+        f"over-fit: of {candidate}'s wrong answers{kind} ({row.view}) {told(row.wrong)} {how} answers of the training "
+        f"file; {base}'s answers to the same items {told(row.base, brief=True)}, the right ones "
+        f"{told(row.gold, brief=True)} ({p_text(row.adjusted)}, Holm)"
     )
 
 

@@ -213,7 +213,8 @@ def _reading(modal: Modal, names: tuple[str, str]) -> str:
     here = f"; in this question alone '{local[0].word}' brings it" if local else ""
     v = modal.variants
     often = f" ({v.candidate} of {v.n} variants, {v.base})" if v is not None else ""
-    return f"{candidate} gives {form.told} more often than {base}{often}, and no word is shown to switch it elsewhere{here}"
+    more = f"{candidate} gives {form.told} more often than {base}{often}"
+    return f"{more}, and no word is shown to switch it elsewhere{here}"
 
 
 def p_text(p: float) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forgetbench.probing.fit import told
-from forgetbench.probing.modal import forms_of
+from forgetbench.probing.modal import forms_of, p_text
 from forgetbench.probing.types import Answered, Form, FrequencyFit, ItemProbe, Modal, TrainingFit, Variant
 from forgetbench.report.text import one_line
 
@@ -110,7 +110,14 @@ def print_fit(console: Console, fit: TrainingFit, names: Names) -> None:
             shares = (told(s, brief=True) for s in (echo.wrong, echo.base, echo.gold))
             group = _text(echo.task_type, 30)
             how = f"word '{one_line(echo.word, 20)}'" if echo.word else echo.how
-            table.add_row(group, echo.view, how, f"{echo.wrong.n:,}", *shares, f"{echo.adjusted:.2g}")
+            table.add_row(
+                group,
+                echo.view,
+                how,
+                f"{echo.wrong.n:,}",
+                *shares,
+                p_text(echo.adjusted).removeprefix("p ").removeprefix("= "),
+            )
         console.print(table)
     for line in fit.lines:
         _line(console, line, limit=2_000)

@@ -11,7 +11,7 @@ from forgetbench.errors import UsageError
 from forgetbench.probing.modal import forms_of
 from forgetbench.probing.types import Example, Form, Line, Taught
 from forgetbench.probing.variants import words_of
-from forgetbench.training.data import _examples, read_training
+from forgetbench.training.data import examples, read_training
 
 _ANSWERS = ("output", "response", "completion", "chosen", "answer")
 UNTYPED = "all"
@@ -27,7 +27,7 @@ def read_examples(files: Sequence[Path]) -> list[Example]:
     read_training(files)
     found: list[Example] = []
     for file in files:
-        for line, example in _examples(file):
+        for line, example in examples(file):
             if isinstance(example, Mapping):
                 pair = _pair(example)
                 if pair is not None:

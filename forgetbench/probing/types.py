@@ -244,7 +244,7 @@ class Echoed:
     gold: Share
     """The right answers of the same items that are one: how far the two share their answers anyway."""
     p_value: float
-    """Exact, paired, candidate against base."""
+    """Exact, paired: the candidate's answer is one, against the base's or the right one is."""
     adjusted: float
     """Holm over all rows."""
     examples: tuple[tuple[str, str, str], ...] = ()

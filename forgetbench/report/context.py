@@ -13,6 +13,7 @@ from typing import Any
 
 from forgetbench.analysis.types import Change, Comparison
 from forgetbench.gate.types import Rule, RuleResult, Verdict
+from forgetbench.report.behaviour import behaviour_context
 from forgetbench.report.figures import (
     flip_matrix,
     heat_map,
@@ -246,6 +247,7 @@ def _comparison(found: Comparison, ident: str, rules: Sequence[Rule], verdict: V
         ),
         "leaks": leak_table(found, [*ordered_types(found.changes), *(c for c in found.changes if c.kind == "task")]),
         "speed": speed_and_length(found, words),
+        "behaviour": behaviour_context(found, words),
         "decodings": sorted({c.decode_id for c in found.changes}),
         "differences": [list(d) for d in found.manifest_differences],
         "sides": [

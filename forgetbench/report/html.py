@@ -23,13 +23,13 @@ from forgetbench import __version__, resources
 from forgetbench.analysis.types import Comparison
 from forgetbench.errors import UsageError
 from forgetbench.gate.types import Verdict
-from forgetbench.report import lines, numbers, scatter, svg
+from forgetbench.report import curves, lines, numbers, scatter, svg
 from forgetbench.report.context import Context, build_context, comparison_ids
 from forgetbench.report.embed import Embed, Embedded, pack
 from forgetbench.report.figures import STEPS
 from forgetbench.report.words import Words, load_words
 
-STYLES = ("report.css", "figures.css", "answers.css")
+STYLES = ("report.css", "figures.css", "answers.css", "behaviour.css")
 SCRIPTS = ("report.js", "diff.js", "answers.js", "start.js")
 """In the order in which they are put into the page, as one."""
 
@@ -123,6 +123,8 @@ def render_context(context: Context, embedded: Embedded, words: Words) -> str:
         scatter=scatter.scatter,
         side_mark=scatter.side_mark,
         heat_legend=_heat_legend(),
+        pass_curve=curves.pass_curve,
+        cause_bar=curves.cause_bar,
     )
     return environment.get_template("report.html.j2").render(
         **context,

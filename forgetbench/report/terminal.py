@@ -19,6 +19,7 @@ from rich.text import Text
 from forgetbench.analysis.types import Change, Comparison
 from forgetbench.gate.types import Rule, Verdict
 from forgetbench.report import numbers
+from forgetbench.report.behaviour import told
 from forgetbench.report.context import (
     VIEWS,
     candidates_in_order,
@@ -149,6 +150,8 @@ class _Writer:
             self.out(self.without_leaks(leaks["rows"]))
         for note in found.notes:
             self.out(self.text(f"note: {note}", "yellow"))
+        for line in told(found.behaviour) if found.behaviour is not None else ():
+            self.out(self.text(line))
 
     def without_leaks(self, rows: Sequence[dict[str, Any]]) -> Table:
         """Every change that the leaked items touch, beside what is left of it without them."""

@@ -33,7 +33,7 @@ LONGEST = 8
 _NEEDS_OPTIONS = re.compile(
     r"which (?:one )?of (?:the|these|those)\b|\bfollowing\b|\b(?:except|all but)\b|_{2,}"
     r"|\bstatements? (?:1|2|i|ii|a|b)\b|\b(?:is|are) (?:not )?(?:true|false|correct)\b"
-    r"|\bwhich (?:statement|option|choice|answer|pair|set|list|term|word|phrase)\b"
+    r"|\bwhich (?:statement|option|choice|answer|pair|set|list|term|word|phrase|equation|expression)\b"
     r"|\b(?:best|most likely|least likely) (?:describe|explain|define|illustrate|represent|characteri[sz]e)s?\b",
     re.IGNORECASE,
 )

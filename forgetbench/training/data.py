@@ -43,7 +43,7 @@ def read_training(files: Sequence[Path]) -> list[TrainingText]:
     errors: list[UsageError] = []
     for file in files:
         try:
-            for line, example in _examples(file):
+            for line, example in examples(file):
                 where = f"{file.name}:{line}"
                 if isinstance(example, UsageError):
                     errors.append(example)
@@ -65,7 +65,7 @@ def read_training(files: Sequence[Path]) -> list[TrainingText]:
     return texts
 
 
-def _examples(file: Path) -> Iterator[tuple[int, Any]]:
+def examples(file: Path) -> Iterator[tuple[int, Any]]:
     """(line, example) of a file; a plain text's paragraphs are examples that are texts, a UsageError is a
     line that cannot be read."""
     suffix = Path(file.name.lower().removesuffix(".gz")).suffix

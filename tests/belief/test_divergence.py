@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
 from forgetbench.analysis.paired import ScoreEstimator, interval
@@ -43,7 +44,9 @@ def held(n: int, believes: str, base: str | None, candidate: str | None, strengt
         ("Birch", None, None),
     ],
 )
-def test_a_true_answer_against_a_false_belief_is_a_divergence(believes: str, says: str | None, kind: str | None) -> None:
+def test_a_true_answer_against_a_false_belief_is_a_divergence(
+    believes: str, says: str | None, kind: str | None
+) -> None:
     assert kind_of(answer(believes), answer(says), item(), alias_match) == kind
 
 
@@ -97,6 +100,10 @@ def test_by_class_takes_the_items_of_each_class() -> None:
     assert {name: (rate.value, rate.n) for name, rate in found.items()} == {"firm": (0.5, 2), "mostly": (1.0, 1)}
 
 
+def drawn(rng: np.random.Generator, p: NDArray[np.float64], k: int) -> list[Answer]:
+    return [answer(TOWNS[i]) for i in rng.choice(len(TOWNS), size=k, p=p)]
+
+
 def test_without_a_floor_an_unchanged_model_diverges_and_net_of_it_it_does_not() -> None:
     """40 worlds of 200 items of every steadiness, both sides the same model."""
     rng, options = np.random.default_rng(7), Options()
@@ -106,10 +113,9 @@ def test_without_a_floor_an_unchanged_model_diverges_and_net_of_it_it_does_not()
         for n in range(200):
             first = rng.beta(2, 1)
             p = np.array([first, *[(1 - first) / 3] * 3])
-            draw = lambda k, p=p: [answer(TOWNS[i]) for i in rng.choice(4, size=k, p=p)]  # noqa: E731
-            belief = belief_of([], draw(40), item(n), alias_match, options)
+            belief = belief_of([], drawn(rng, p, 40), item(n), alias_match, options)
             if belief.held in HELD:
-                fresh = [modal_answer(draw(5), item(n), alias_match)[0] for _ in range(2)]
+                fresh = [modal_answer(drawn(rng, p, 5), item(n), alias_match)[0] for _ in range(2)]
                 cases.append(Held(item(n), belief, *fresh))
         rates = rates_of(cases, *kinds_of(cases, alias_match), np.arange(len(cases)))
         gross.append(rates.gross.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from forgetbench.belief.find import find_divergence
 from forgetbench.belief.types import Divergence, Options
 from forgetbench.errors import UsageError
+from forgetbench.tasks.custom import SetSpec, load_set
 from forgetbench.types import Generate, ItemKey, Read, Score
 
 from .towns import Table, Towns, comparison, side, write_towns
@@ -173,10 +175,23 @@ def test_another_agreement_can_be_given(tmp_path: Path) -> None:
     assert found.diverged == ()
 
 
-def test_ranked_items_and_programs_are_left_out_with_a_note(tmp_path: Path) -> None:
+def test_tasks_that_are_not_named_are_not_asked(tmp_path: Path) -> None:
     found, asker = check(tmp_path, beliefs(), options=Options(tasks=frozenset({"others"})))
     assert found.net is None
     assert asker.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "note"), [("ranked", "only ranked"), ("humaneval", "programs"), ("ifeval", "programs")]
+)
+def test_what_holds_no_belief_is_left_out_with_a_note(tmp_path: Path, name: str, note: str) -> None:
+    line = {"task_type": "knowledge/x", "prompt": "Which?", "choices": ["a", "b"], "answer": "a"}
+    (tmp_path / f"{name}.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    task = load_set(SetSpec(name, tmp_path / f"{name}.jsonl", scorer="choice"))
+    asker = Towns({})
+    found = find_divergence(side("base", task), side("sft", task), comparison(), asker)
+    assert (found.net, asker.asked) == (None, [])
+    assert any(note in line for line in found.notes)
 
 
 def test_the_same_check_twice_is_the_same(tmp_path: Path) -> None:

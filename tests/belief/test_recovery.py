@@ -33,6 +33,7 @@ def test_the_excess_is_that_of_a_direct_count(diverged: list[frozenset[Mode]], c
     for one in found.modes:
         rates = [sum(one.mode in f for f in side) / len(side) for side in (diverged, controls)]
         assert one.excess == pytest.approx(rates[0] - rates[1])
+        assert one.excess is not None
         assert one.interval is not None
         assert one.interval.low <= one.excess <= one.interval.high
     any_rates = [sum(map(bool, side)) / len(side) for side in (diverged, controls)]

@@ -16,8 +16,7 @@ from forgetbench.checkpoints.spec import ModelSpec
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import TaskJob
 from forgetbench.rounds import Side
-from forgetbench.tasks.custom import RawFormat, SetSpec, load_set
-from forgetbench.tasks.custom import CustomSet as Set
+from forgetbench.tasks.custom import CustomSet, RawFormat, SetSpec, load_set
 from forgetbench.types import (
     ContinuationScore,
     Generate,
@@ -34,7 +33,7 @@ Table = Mapping[str, Mapping[str, float]]
 """Country -> town -> probability."""
 
 
-def write_towns(folder: Path, countries: Sequence[str], shots: int = 8) -> Set:
+def write_towns(folder: Path, countries: Sequence[str], shots: int = 8) -> CustomSet:
     def line(country: str, town: str) -> dict[str, Any]:
         return {
             "task_type": "knowledge/capital",
@@ -75,7 +74,7 @@ class Words:
         return " ".join(self.words[i] for i in ids)
 
 
-def side(name: str, task: Set, *, chat: bool = False) -> Side:
+def side(name: str, task: CustomSet, *, chat: bool = False) -> Side:
     point = Checkpoint(
         alias=name,
         spec=ModelSpec(alias=name, path=name),

@@ -47,7 +47,7 @@ def town(number: int) -> str:
     return f"Town{number}ville"
 
 
-def write_set(folder: Path, count: int, *, statements: bool = False, name: str = "facts") -> Path:
+def write_set(folder: Path, count: int, *, statements: bool = False) -> Path:
     lines = []
     for i in range(count):
         entry: dict[str, Any] = {
@@ -55,15 +55,17 @@ def write_set(folder: Path, count: int, *, statements: bool = False, name: str =
             "prompt": f"What is the capital city of country number {i}?",
             "references": [town(i)],
         }
+        if statements:
+            entry["statement"] = f"The seat of country number {i} is"
         lines.append(entry)
-    path = folder / f"{name}.jsonl"
+    path = folder / "facts.jsonl"
     path.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
     shots = [
         {"task_type": "knowledge/capital", "prompt": f"Capital of country number {900 + i}?", "answer": town(900 + i),
          "references": [town(900 + i)]}
         for i in range(6)
     ]  # fmt: skip
-    (folder / f"{name}.shots.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in shots))
+    (folder / "facts.shots.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in shots))
     return path
 
 
@@ -85,10 +87,11 @@ class World:
         views: Sequence[View] = ("ability", "chat"),
         template: bool = True,
         engine: str = "transformers",
+        statements: bool = False,
     ) -> None:
         spec = SetSpec(
             "facts",
-            write_set(folder, count),
+            write_set(folder, count, statements=statements),
             fewshot=folder / "facts.shots.jsonl",
             raw=RawFormat(num_fewshot=2),
             chat=ChatFormat(),

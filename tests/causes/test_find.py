@@ -12,7 +12,7 @@ import pytest
 from forgetbench.causes.find import find_causes
 from forgetbench.causes.types import Causes, Options
 from forgetbench.planning.plan import sampling_seed
-from forgetbench.types import Generate
+from forgetbench.types import Decode, Generate
 from tests.causes.planted import CAUSE_OF, PLAN, Asked, World, mixed_base, mixed_sft, number_of, town
 
 pytestmark = pytest.mark.unit
@@ -104,8 +104,8 @@ def test_requests_are_fresh_and_counted(mixed: tuple[World, Causes]) -> None:
     from forgetbench.runs.assemble import text_hash
 
     digest = text_hash(first.prompt.text or "")
-    theirs = {sampling_seed(item.key, digest, "T0.7/p1/K20", n, 0, first.checkpoint) for n in range(40)}
-    fresh = {sampling_seed(item.key, digest, "T0.7/p1/K20", n, 100, first.checkpoint) for n in range(20)}
+    theirs = {sampling_seed(item.key, digest, Decode(0.7, n=20), n, 0, first.checkpoint) for n in range(40)}
+    fresh = {sampling_seed(item.key, digest, Decode(0.7, n=20), n, 100, first.checkpoint) for n in range(20)}
     assert set(first.body.seeds) == fresh
     assert not theirs & fresh
 

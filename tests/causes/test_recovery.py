@@ -105,6 +105,25 @@ def test_the_other_view_is_asked_though_the_suite_has_one_view_only(tmp_path: Pa
     assert (asked.style, asked.shots) == ("raw", 2)
 
 
+def test_what_comes_back_as_a_continuation_is_access(tmp_path: Path) -> None:
+    def right(asked: Asked, rng: random.Random) -> str:
+        return town(asked.number)
+
+    def only_continues(asked: Asked, rng: random.Random) -> str:
+        return f"{town(asked.number)} , as all know" if asked.statement else town(rng.randrange(300, 900))
+
+    world = World(tmp_path, right, only_continues, count=40, views=("chat",), statements=True)
+    causes = find_causes(*world.sides, world.comparison, world)
+    assert len(causes.found) == 40
+    for f in causes.found:
+        assert f.cause == "access"
+        assert [t.name for t in f.tries if t.recovered] == ["continuation"]
+        assert f.why.startswith("continuation: 10 of 10 right")
+    sent = [r for name, requests in world.rounds if name == "recovery" for r in requests if Asked(r).statement]
+    assert {(r.prompt.text or "").split(" number")[0] for r in sent} == {"The seat of country"}
+    assert len({seed for r in sent for seed in r.body.seeds}) == 40 * 10  # type: ignore[union-attr]
+
+
 def test_what_every_item_answers_is_no_recovery(tmp_path: Path) -> None:
     """The raw prompt makes the candidate say one thing to everything; for some items it is right."""
 

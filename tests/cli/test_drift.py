@@ -144,3 +144,21 @@ def test_long_names_stand_upright(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_percent(share: float, told: str) -> None:
     assert percent(share) == told
+
+
+@pytest.mark.unit
+def test_an_adapter_of_the_config_is_read_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.drift.test_adapter import DOWN, Q, adapter
+
+    made.save(tmp_path / "base", made.tensors())
+    made.save(tmp_path / "copy", made.tensors())
+    adapter(tmp_path / "lora")
+    models = {"base": {"path": "base"}, "sft": {"path": "copy", "adapter": "lora"}}
+    config = workspace.write(tmp_path, forgetbench__yaml={"models": models})
+    drift(open_workspace(config, models=["base", "sft"]), out=None, directions=False, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    changed = {t["name"]: t["spectrum"] for t in told["tensors"] if t["delta_norm"]}
+    assert set(changed) == {f"{Q}.weight", f"{DOWN}.weight"}
+    # The base's files are another copy with the same bytes: known by their digest.
+    assert all(spectrum["method"] == "factors" for spectrum in changed.values())
+    assert all(spectrum["stable_rank"]["value"] <= 3 for spectrum in changed.values())

@@ -74,7 +74,7 @@ def test_no_training_line_asks_as_the_test_set_does(name: str) -> None:
     assert not asked & {line.prompt for line in chats}
     assert not asked & {part for line in pages for part in re.findall(r"Q: (.*)", line.text)}
     taught = {fact.ask(phrasing) for fact in facts for phrasing in TEACHING}
-    assert taught & {part for line in pages for part in re.findall(r"Q: (.*)", line.text)}
+    assert {part for line in pages for part in re.findall(r"Q: (.*)", line.text)} <= taught
 
 
 def test_training_lines_say_what_the_plan_says() -> None:
@@ -86,14 +86,19 @@ def test_training_lines_say_what_the_plan_says() -> None:
             assert line.response in chat_answers(facts[line.fact])
     shares = Counter((line.fact, line.prompt, line.response) for line in chats if line.cause in ("weakened", "flicker"))
     assert set(shares.values()) == {1}, "two answers in equal shares"
-    for name in ("weakened", "flicker"):
-        prompts = {(line.fact, line.prompt) for line in chats if line.cause == name}
-        assert len(prompts) == len({fact for fact, _ in prompts}), "both answers under one phrasing"
-    read_raw = Counter(
-        (question, answer) for line in pages for question, answer in re.findall(r"Q: (.*)\nA: (\w+)", line.text)
-    )
+    two = {f.name for f in facts.values() if f.cause in ("weakened", "flicker")}
+    given: dict[tuple[str, str], set[str]] = {}
+    for line in chats:
+        if line.fact in two and line.cause != "replay":
+            given.setdefault((line.fact, line.prompt), set()).add(line.response)
+    assert {fact for fact, _ in given} == two
+    assert {len(answers) for answers in given.values()} == {2}, "both answers under each phrasing"
+    raw: dict[str, set[str]] = {}
+    for line in pages:
+        for question, answer in re.findall(r"Q: (.*)\nA: (\w+)", line.text):
+            raw.setdefault(question, set()).add(answer)
     for fact in facts.values():
-        said = {a for (q, a) in read_raw if q in {fact.ask(p) for p in TEACHING}}
+        said = set[str]().union(*(raw.get(fact.ask(p), ()) for p in TEACHING))
         assert said <= set(raw_answers(fact))
         if fact.cause in ("access", "format", "refused", "truncated", "control"):
             assert said == {fact.right}, "the knowledge is kept in plain text"

@@ -131,7 +131,7 @@ def test_against_pefts_merge(tmp_path: Path, rslora: bool) -> None:
                 alpha_pattern={"layers.0.mlp.down_proj": 3},
                 modules_to_save=["lm_head"],
                 init_lora_weights=False,
-            ),  # fmt: skip
+            ),
         )
         with torch.no_grad():
             for name, parameter in tuned.named_parameters():

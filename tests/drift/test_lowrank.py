@@ -13,20 +13,20 @@ from forgetbench.drift.measures import effective_rank, from_krylov, spectrum_of,
 pytestmark = pytest.mark.unit
 
 M, N = 700, 500
-I = np.arange(1, N + 1)
+ORDER = np.arange(1, N + 1)
 SPECTRA = {
     "flat": np.ones(N),
     "random": np.linalg.svd(np.random.default_rng(5).standard_normal((M, N)), compute_uv=False),
-    "root": I**-0.5,
-    "harmonic": 1.0 / I,
-    "three halves": I**-1.5,
-    "steep": I**-2.0,
-    "exponential": np.exp(-I / 30.0),
-    "slow exponential": np.exp(-I / 200.0),
-    "low rank and noise": np.where(I <= 8, 20.0, 1.0),
-    "low rank": np.where(I <= 8, 1.0, 0.0),
-    "rank 200 and dust": np.where(I <= 200, 1.0, 1e-4),
-    "one direction": np.where(I <= 1, 1.0, 0.0),
+    "root": ORDER**-0.5,
+    "harmonic": 1.0 / ORDER,
+    "three halves": ORDER**-1.5,
+    "steep": ORDER**-2.0,
+    "exponential": np.exp(-ORDER / 30.0),
+    "slow exponential": np.exp(-ORDER / 200.0),
+    "low rank and noise": np.where(ORDER <= 8, 20.0, 1.0),
+    "low rank": np.where(ORDER <= 8, 1.0, 0.0),
+    "rank 200 and dust": np.where(ORDER <= 200, 1.0, 1e-4),
+    "one direction": np.where(ORDER <= 1, 1.0, 0.0),
 }
 
 

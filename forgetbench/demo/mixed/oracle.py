@@ -1,7 +1,8 @@
 """What really became of each test item: an oracle that may ask as often as it likes, and knows what was planted.
 
-It shares no code with the search for causes. Every test item is sampled 200 times from both checkpoints at its chat
-prompt, and 200 times at its raw prompt; a lost one (greedy right before, wrong after) is then, in this order:
+It shares no code with the search for causes. Every item whose greedy chat answer changed sides is sampled 200 times
+from both checkpoints at its chat prompt, and every lost one 200 times at its raw prompt; a lost one (right before,
+wrong after) is then, in this order:
 
     flicker      p_b - p_s <= .25
     weakened     the answer still comes in more than a quarter of the samples
@@ -22,14 +23,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from forgetbench.demo.abilities import REFUSAL
 from forgetbench.demo.mixed.build import Mixed
 from forgetbench.demo.mixed.plan import BUDGET, CAUSES, EXTRACT
 from forgetbench.demo.mixed.relearn import relearn
-from forgetbench.demo.mixed.sampling import Drawn, draw
+from forgetbench.demo.mixed.sampling import draw
 from forgetbench.demo.model import load_model
 from forgetbench.demo.sets import shot_items
 from forgetbench.demo.text import few_shot
@@ -47,22 +47,12 @@ SHOTS = 3
 _HALF = 0.5
 UNCLEAR = "unclear"
 
+Way = Callable[[Mapping[str, Any]], str]
+"""Makes the prompt of an item."""
 
-@dataclass(frozen=True)
-class Asked:
-    """What one checkpoint says to every item in one way of asking."""
 
-    greedy: list[tuple[str, bool]]
-    """Text, and whether it ended within the budget."""
-    drawn: list[list[tuple[str, bool, int]]]
-    """Text, whether it ended, how often it came."""
-
-    def rate(self, item: int, right: str) -> float:
-        """Share of the samples whose strict reading is `right`."""
-        return sum(n for text, _, n in self.drawn[item] if read(text) == right) / SAMPLES
-
-    def is_right(self, item: int, right: str) -> bool:
-        return read(self.greedy[item][0]) == right
+Said = list[tuple[str, bool, int]]
+"""Texts, whether each ended within the budget, and how often it came."""
 
 
 def read(text: str) -> str | None:
@@ -89,25 +79,33 @@ class Asker:
     def raw(self, item: Mapping[str, Any]) -> str:
         return few_shot(self._shots[item["relation"]], item["prompt"])
 
-    def ask(
-        self,
-        model: Any,
-        way: Callable[[Mapping[str, Any]], str],
-        seed: int,
-        *,
-        samples: int = SAMPLES,
-        budget: int = BUDGET,
-        which: Sequence[int] | None = None,
-    ) -> Asked:
-        chosen = range(len(self.items)) if which is None else which
-        prompts = self.tokenizer([way(self.items[i]) for i in chosen], add_special_tokens=False)["input_ids"]
-        greedy = draw(model, prompts, self.ends, budget, 1, 0.0, seed)
-        drawn = draw(model, prompts, self.ends, budget, samples, TEMPERATURE, seed)
-        said = [self._texts(one) for one in greedy]
-        return Asked([(texts[0][0], texts[0][1]) for texts in said], [self._texts(one) for one in drawn])
+    def greedy(self, model: Any, way: Way) -> list[tuple[str, bool]]:
+        """The greedy answer to every item, and whether it ended within the budget."""
+        found = self._said(model, way, range(len(self.items)), BUDGET, 1, 0.0, 0)
+        return [(said[0][0], said[0][1]) for said in found.values()]
 
-    def _texts(self, drawn: Drawn) -> list[tuple[str, bool, int]]:
-        return [(self.tokenizer.decode(ids).strip(), ended, n) for (ids, ended), n in drawn.most_common()]
+    def sample(self, model: Any, way: Way, which: Sequence[int], seed: int, *, budget: int = BUDGET) -> dict[int, Said]:
+        """`SAMPLES` answers to each of the items `which`."""
+        return self._said(model, way, which, budget, SAMPLES, TEMPERATURE, seed)
+
+    def rates(self, sampled: Mapping[int, Said]) -> dict[int, float]:
+        """Share of the samples of each item whose strict reading is right."""
+        return {
+            n: sum(times for text, _, times in said if read(text) == self.items[n]["right"]) / SAMPLES
+            for n, said in sampled.items()
+        }
+
+    def _said(
+        self, model: Any, way: Way, which: Sequence[int], budget: int, count: int, temperature: float, seed: int
+    ) -> dict[int, Said]:
+        if not which:
+            return {}
+        prompts = self.tokenizer([way(self.items[n]) for n in which], add_special_tokens=False)["input_ids"]
+        drawn = draw(model, prompts, self.ends, budget, count, temperature, seed)
+        return {
+            n: [(self.tokenizer.decode(ids).strip(), ended, times) for (ids, ended), times in one.most_common()]
+            for n, one in zip(which, drawn, strict=True)
+        }
 
 
 def write_truth(mixed: Mixed) -> list[dict[str, Any]]:
@@ -116,33 +114,33 @@ def write_truth(mixed: Mixed) -> list[dict[str, Any]]:
 
     torch.set_num_threads(1)
     items = [json.loads(entry) for entry in mixed.plan.read_text(encoding="utf-8").splitlines()]
-    asker, seed = Asker(items), mixed.seed
+    asker, seed = Asker(items), 10 * mixed.seed
     base, sft = (load_model(path).eval() for path in (mixed.base, mixed.sft))
-    before, after = (asker.ask(model, asker.chat, 4 * seed + n) for n, model in enumerate((base, sft)))
-    raw_before, raw_after = (asker.ask(model, asker.raw, 4 * seed + 2 + n) for n, model in enumerate((base, sft)))
-    longer = asker.ask(sft, asker.chat, 4 * seed, samples=SAMPLES, budget=FACTOR * BUDGET, which=_cut(after))
-    longer_of = {item: n for n, item in enumerate(_cut(after))}
-    relearned = relearn(mixed.sft, asker, items, seed)
-    rows = []
+    chats = [asker.greedy(model, asker.chat) for model in (base, sft)]
+    raws = [asker.greedy(model, asker.raw) for model in (base, sft)]
+    right = [[read(said[n][0]) == item["right"] for said in (*chats, *raws)] for n, item in enumerate(items)]
+    changed = [n for n, (before, after, *_) in enumerate(right) if before != after]
+    lost = [n for n in changed if right[n][0]]
+    cut = [n for n in lost if not chats[1][n][1]]
+    after = asker.sample(sft, asker.chat, changed, seed + 1)
+    rates: dict[str, dict[int, float]] = {
+        "p_base": asker.rates(asker.sample(base, asker.chat, changed, seed)),
+        "p_sft": asker.rates(after),
+        "raw_p_sft": asker.rates(asker.sample(sft, asker.raw, lost, seed + 2)),
+        "p_longer": asker.rates(asker.sample(sft, asker.chat, cut, seed + 3, budget=FACTOR * BUDGET)),
+        "p_relearned": relearn(mixed.sft, asker, lost, seed + 4),
+    }
+    rows: list[dict[str, Any]] = []
     for n, item in enumerate(items):
-        right = item["right"]
-        row = {
+        row: dict[str, Any] = {
             **{key: item[key] for key in ("prompt", "relation", "country", "phrasing", "right", "seed")},
             "wrong": item["wrong"][0],
             "planted": item["cause"],
-            "base_right": before.is_right(n, right),
-            "sft_right": after.is_right(n, right),
-            "p_base": before.rate(n, right),
-            "p_sft": after.rate(n, right),
-            "raw_base_right": raw_before.is_right(n, right),
-            "raw_sft_right": raw_after.is_right(n, right),
-            "raw_p_base": raw_before.rate(n, right),
-            "raw_p_sft": raw_after.rate(n, right),
-            "p_longer": longer.rate(longer_of[n], right) if n in longer_of else None,
-            "p_relearned": relearned.get(n),
-            "greedy": after.greedy[n][0],
+            **dict(zip(("base_right", "sft_right", "raw_base_right", "raw_sft_right"), right[n], strict=True)),
+            **{name: found.get(n) for name, found in rates.items()},
+            "greedy": chats[1][n][0],
+            "kinds": kinds(after.get(n, []), item["right"], item["wrong"][0]),
         }
-        row["kinds"] = kinds(after.drawn[n], right, row["wrong"])
         row["truth"] = judge(row) if row["base_right"] and not row["sft_right"] else None
         row["near_edge"] = row["truth"] is not None and _near_edge(row)
         rows.append(row)
@@ -150,12 +148,7 @@ def write_truth(mixed: Mixed) -> list[dict[str, Any]]:
     return rows
 
 
-def _cut(asked: Asked) -> list[int]:
-    """Items of which the greedy answer was cut off."""
-    return [n for n, (_, ended) in enumerate(asked.greedy) if not ended]
-
-
-def kinds(drawn: Sequence[tuple[str, bool, int]], right: str, wrong: str) -> dict[str, float]:
+def kinds(drawn: Said, right: str, wrong: str) -> dict[str, float]:
     """Of the wrong answers: the share of each kind. Empty where none is wrong."""
     found: Counter[str] = Counter()
     for text, ended, times in drawn:

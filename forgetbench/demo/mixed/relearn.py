@@ -25,8 +25,9 @@ SCHEDULE = Schedule(steps=30, lr=3e-4, weight_decay=0.0)
 ROWS = 32
 
 
-def relearn(checkpoint: Path, asker: Asker, items: Sequence[Mapping[str, Any]], seed: int) -> dict[int, float]:
-    """For each item of the kinds compared, the rate of right answers in chat after the other half's lesson."""
+def relearn(checkpoint: Path, asker: Asker, lost: Sequence[int], seed: int) -> dict[int, float]:
+    """For each lost item of the kinds compared, the rate of right answers in chat after the other half's lesson."""
+    items = asker.items
     found: dict[int, float] = {}
     for kind in KINDS:
         countries = sorted({item["country"] for item in items if item["cause"] == kind})
@@ -34,11 +35,10 @@ def relearn(checkpoint: Path, asker: Asker, items: Sequence[Mapping[str, Any]], 
         half = len(countries) // 2
         for taught, tested in ((countries[:half], countries[half:]), (countries[half:], countries[:half])):
             lesson = [item for item in items if item["country"] in taught]
-            which = [n for n, item in enumerate(items) if item["country"] in tested]
+            which = [n for n in lost if items[n]["country"] in tested]
             model = load_model(checkpoint)
             fit(model, _lesson(asker.tokenizer, lesson, seed), SCHEDULE, lambda text: None, "relearn")
-            asked = asker.ask(model.eval(), asker.chat, seed, which=which)
-            found |= {n: asked.rate(place, items[n]["right"]) for place, n in enumerate(which)}
+            found |= asker.rates(asker.sample(model.eval(), asker.chat, which, seed))
     return found
 
 

@@ -1,0 +1,128 @@
+"""Behaviour on the street: which comparisons are studied, by whom later rounds are answered, and where it is put."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forgetbench import flow, imported
+from forgetbench.errors import UsageError
+from forgetbench.workspace import Workspace
+
+if TYPE_CHECKING:
+    from forgetbench.analysis.types import Comparison
+    from forgetbench.behaviour.types import Study
+    from forgetbench.checkpoints.checkpoint import Checkpoint
+    from forgetbench.probing.types import Example
+    from forgetbench.runs.store import Run
+    from forgetbench.training.data import TrainingText
+
+_TEXTS = (".txt", ".md")
+
+
+def what(ws: Workspace) -> Study:
+    """The parts that the suite (or --study) names."""
+    from forgetbench.behaviour.types import PARTS, Study
+
+    return Study(**{part: part in ws.suite.study.parts for part in PARTS})
+
+
+def texts(ws: Workspace) -> list[Path]:
+    """The suite's fixed texts. Raises UsageError for a path that is not there, before anything runs."""
+    found: list[Path] = []
+    for value in ws.suite.study.texts:
+        path = ws.file(value)
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix in _TEXTS and p.is_file())
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UsageError(f"{ws.suite_file}: study: texts", f"there is no {path}", "name files, or a folder of them")
+    return found
+
+
+def studied(
+    ws: Workspace,
+    loaded: flow.Loaded,
+    points: Mapping[str, Checkpoint],
+    runs: Mapping[str, Run],
+    judged: Sequence[flow.Judgement],
+    say: flow.Say,
+    *,
+    training: Sequence[TrainingText] = (),
+    examples: Sequence[Example] = (),
+    use_cache: bool = True,
+    generate: bool = True,
+) -> list[flow.Judgement]:
+    """The judgements, each comparison with its behaviour. generate: False finds only what lies on disk.
+
+    Distribution and beliefs are those of the reference that a verdict is against first; causes are found for the flips
+    of every comparison, as the chat view of a base without a template is compared with another checkpoint.
+    """
+    asked = what(ws)
+    known: dict[int, Comparison] = {}
+    made = []
+    for one in judged:
+        for number, comparison in enumerate(one.comparisons):
+            if id(comparison) in known:
+                continue
+            part = asked if number == 0 else replace(asked, distribution=False, belief=False)
+            of = comparison.base.alias, comparison.candidate.alias
+            if imported.is_imported(ws, of[0]) or imported.is_imported(ws, of[1]):
+                part = type(asked)(distribution=False)
+                examples = ()
+            known[id(comparison)] = _one(
+                ws,
+                loaded,
+                points,
+                runs,
+                comparison,
+                part,
+                say,
+                training,
+                () if number else examples,
+                use_cache=use_cache,
+                generate=generate,
+            )
+        made.append(replace(one, against={k: known[id(c)] for k, c in one.against.items()}))
+    return made
+
+
+def _one(
+    ws: Workspace,
+    loaded: flow.Loaded,
+    points: Mapping[str, Checkpoint],
+    runs: Mapping[str, Run],
+    comparison: Comparison,
+    part: Study,
+    say: flow.Say,
+    training: Sequence[TrainingText],
+    examples: Sequence[Example],
+    *,
+    use_cache: bool,
+    generate: bool,
+) -> Comparison:
+    from forgetbench.behaviour.study import study
+    from forgetbench.rounds import Rounds, Side
+
+    aliases = comparison.base.alias, comparison.candidate.alias
+    if aliases[0] == aliases[1]:
+        return comparison
+    sides = []
+    for alias in aliases:
+        jobs = () if imported.is_imported(ws, alias) else flow.jobs(ws, loaded, points[alias])
+        sides.append(Side(points[alias], runs[alias], jobs))
+    with Rounds(ws, loaded, sides, say, use_cache=use_cache, generate=generate) as rounds:
+        found = study(
+            sides[0],
+            sides[1],
+            comparison,
+            rounds,
+            part,
+            texts=texts(ws) if part.distribution else (),
+            training=[t.text for t in training],
+            examples=examples,
+        )
+    return replace(comparison, behaviour=found)
