@@ -135,6 +135,8 @@ def _distribution(
         own = own_answers(base, candidate, budget, seed=seed)
         if own:
             contexts = read_both("answers-read", own, base, candidate, rounds)
+            if len(contexts) < len(own):
+                notes.append(f"{len(own) - len(contexts):,} of {len(own):,} answers could not be read by both")
             if contexts:
                 about = f"{len(contexts):,} of the base's own answers, read by both"
                 name = _name_of(base)
@@ -145,6 +147,8 @@ def _distribution(
         if texts:
             pieces = fixed_texts(texts, base.point)
             contexts = read_both("texts-read", pieces, base, candidate, rounds) if pieces else []
+            if len(contexts) < len(pieces):
+                notes.append(f"{len(pieces) - len(contexts):,} of {len(pieces):,} pieces could not be read by both")
             if contexts:
                 about = f"{len(contexts):,} pieces of {len(texts)} fixed texts"
                 measures = (bits_per_byte(contexts, seed=seed), *distribution_measures(contexts, seed=seed))

@@ -16,7 +16,8 @@ luck). An item is recovered by a try when at least `least` of its samples are ri
 own is the item's rate in the view: a rescue must beat mere repetition. luck is the controls' mean rate, one made-up
 control among them that has the rate of chance agreement (luck.py). Luck differs from item to item, so that a binomial
 at its mean would call too much recovered (9 to 11 % of items at 2.5 % with few controls, in simulations): its rates
-are taken for Beta(luck SPREAD, (1 - luck) SPREAD) ones. Many controls say it better themselves: the third term.
+are taken for Beta(luck SPREAD, (1 - luck) SPREAD) ones. The third term lets many controls (40 and more for two tries)
+speak for themselves; of fewer a single one would decide.
 """
 
 from __future__ import annotations

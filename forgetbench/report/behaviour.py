@@ -127,7 +127,7 @@ def _span(measured: Measured, span: Interval | None) -> str:
 
 def row(measured: Measured) -> Context:
     return {
-        "name": measured.name.replace("_", " "),
+        "name": measured.name.replace("_", " ").replace("-", " "),
         "unit": unit(measured),
         "base": value(measured, measured.base),
         "candidate": value(measured, measured.candidate),
@@ -171,7 +171,7 @@ def _divergence(found: Divergence) -> Context:
         "known": {str(name): n for name, n in found.known.items()},
         "parts": [
             {
-                "kind": str(p.kind).replace("_", " "),
+                "kind": str(p.kind).replace("_", " ").replace("-", " "),
                 "candidate": p.candidate,
                 "base": p.base,
                 "net": f"{signed(100 * p.net.value, 1)}",
@@ -186,7 +186,7 @@ def _divergence(found: Divergence) -> Context:
                 "belief": d.belief,
                 "candidate": d.candidate,
                 "gold": d.gold,
-                "kind": str(d.kind).replace("_", " "),
+                "kind": str(d.kind).replace("_", " ").replace("-", " "),
                 "held": str(d.held),
             }
             for d in found.diverged[:_SHOWN]

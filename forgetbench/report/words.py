@@ -29,6 +29,10 @@ SPOKEN = (
     *("against base", "against locked", "against previous"),
     *("Pass", "Blocked", "Inconclusive"),
     *("By ability", "By task", "By subject"),
+    *("format", "loop", "wrong language", "style", "access", "weakened", "flicker", "undetermined", "not recovered"),
+    *("What it would say next", "On fixed texts", "How answers look", "How varied answers are"),
+    *("How sure it is among options", "pass@k and reach"),
+    *("lost correct", "corrected", "other", "firm", "mostly"),
 )
 """Words that templates and scripts look up by value, so that no reader of the source sees them: all of them."""
 

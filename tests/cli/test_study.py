@@ -1,0 +1,120 @@
+"""Behaviour on the command line: what is asked, what is said, what a later report finds again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import workspace
+from .conftest import Run
+
+pytestmark = pytest.mark.unit
+
+Out = pytest.CaptureFixture[str]
+
+SCRIPT = """
+import hashlib, re
+
+def answer(request):
+    if not hasattr(request.body, "temperature"):
+        return None  # a reading: made up by the engine
+    n = int(re.findall(r"Q: (\\d+) \\+ 1", request.prompt.text)[-1])
+    said = {said}
+    if request.body.temperature == 0:
+        return said
+    return [said if seed % 10 else "none" for seed in request.body.seeds]
+"""
+
+
+def _write(folder: Path, said: str, **suite: Any) -> Path:
+    """A base that knows its sums, and a candidate that says `said` (an expression of n)."""
+    config = copy.deepcopy(workspace.CONFIG)
+    for alias, text in (("base", "str(n + 1)"), ("sft", said)):
+        (folder / f"{alias}.py").write_text(f"# {alias}" + SCRIPT.replace("{said}", text), encoding="utf-8")
+        config["models"][alias] = {"path": f"{alias}.py", "engine": "scripted"}
+        config["models"][alias]["engine_args"] = {"script": f"{alias}.py"}
+    changed = {**copy.deepcopy(workspace.SUITE), **suite}
+    changed["tasks"][0] |= {"limit": 80, "max_tokens": 60}
+    return workspace.write(folder, forgetbench__yaml=config, suite__yaml=changed)
+
+
+def _behaviour(out: str) -> dict[str, Any]:
+    (found,) = json.loads(out)["behaviour"]
+    return dict(found)
+
+
+FORMAT = "str(n + 1) if n % 2 else f'The sum is {n + 1}, I believe.'"
+
+
+def test_a_new_format_is_named_as_the_cause(run: Run, tmp_path: Path, capsys: Out) -> None:
+    config = _write(tmp_path, FORMAT)
+    assert run("compare", "base", "sft", "--config", str(config), "--study", "causes", "--json") == 10
+    found = _behaviour(capsys.readouterr().out)
+    (task,) = found["causes"]
+    assert (task["task"], task["lost"]) == ("sums", 40)
+    assert task["counts"]["format"] >= 38
+    assert "format" in task["sentence"]
+
+
+def test_what_lies_on_disk_is_found_by_a_later_report(run: Run, tmp_path: Path, capsys: Out) -> None:
+    config = _write(tmp_path, FORMAT, study={"parts": ["distribution", "causes"]})
+    assert run("compare", "base", "sft", "--config", str(config), "--json") == 10
+    first = _behaviour(capsys.readouterr().out)
+    out = tmp_path / "again.html"
+    assert run("report", "base", "sft", "--config", str(config), "--out", str(out)) == 0
+    page = out.read_text(encoding="utf-8")
+    assert first["causes"][0]["sentence"] in page
+    assert "Why answers broke against" in page
+    assert "What it would say next" in page
+    assert first["spent"]["requests"] > 0
+    capsys.readouterr()
+    assert run("compare", "base", "sft", "--config", str(config), "--json") == 10
+    again = _behaviour(capsys.readouterr().out)
+    assert again["spent"] is None  # nothing was asked a second time
+    assert again["causes"] == first["causes"]
+    assert again["measures"] == first["measures"]
+
+
+def test_without_a_change_nothing_is_proven(run: Run, tmp_path: Path, capsys: Out) -> None:
+    config = _write(tmp_path, "str(n + 1)")
+    assert run("compare", "base", "sft", "--config", str(config), "--study", "causes", "--samples", "4", "--json") == 0
+    found = _behaviour(capsys.readouterr().out)
+    assert found["causes"] == []
+    (sampled,) = found["sampled"]
+    assert [p["k"] for p in sampled["pass_at_k"]] == [1, 2, 3, 4]
+    looks = [m for m in found["measures"] if m["delta"] is not None and m["base"] is not None]
+    assert looks
+    assert not [m["name"] for m in looks if m["delta"]["low"] > 0 or m["delta"]["high"] < 0]
+
+
+def test_the_distribution_keeps_to_its_share_of_tokens(run: Run, tmp_path: Path, capsys: Out) -> None:
+    config = _write(tmp_path, "str(n + 1)")
+    assert run("compare", "base", "sft", "--config", str(config), "--json", "--no-cache") == 0
+    found = _behaviour(capsys.readouterr().out)
+    assert 0.0 < found["spent"]["share"] <= 0.15
+    names = {m["name"] for m in found["measures"]}
+    assert {"token_entropy", "support_retention", "leaves_base_answer", "opening_concentration_4"} <= names
+
+
+def test_habits_are_told_with_the_base_beside_them(run: Run, tmp_path: Path, capsys: Out) -> None:
+    config = _write(tmp_path, "'Well, let me see: ' + str(n + 1)")
+    assert run("compare", "base", "sft", "--config", str(config), "--study", "none") == 10
+    told = " ".join(capsys.readouterr().out.split())
+    assert "start with the same four tokens" in told or "start with the same 4 tokens" in told
+
+
+def test_fixed_texts_are_read_by_both(run: Run, tmp_path: Path, capsys: Out) -> None:
+    config = _write(tmp_path, "str(n + 1)", study={"parts": ["distribution"], "texts": ["nowhere"]})
+    assert run("compare", "base", "sft", "--config", str(config)) == 2
+    assert "study: texts: there is no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["everything", "causes,magic"])
+def test_unknown_parts_are_refused(run: Run, tmp_path: Path, capsys: Out, value: str) -> None:
+    config = _write(tmp_path, "str(n + 1)")
+    assert run("compare", "base", "sft", "--config", str(config), "--study", value) == 2
+    assert "--study: there is no" in capsys.readouterr().err
