@@ -29,12 +29,15 @@ from benchmarks.calibration_cells import (
     DISCORDANCE,
     MARGINS,
     Cell,
+    Comparison,
+    Population,
     blocked,
     percentile_coverage,
     pool,
     population,
     t_coverage,
 )
+from benchmarks.calibration_exact import exact_coverage
 from benchmarks.calibration_loss import SCENARIOS, LossResult, loss_coverage
 from benchmarks.calibration_table import document
 from forgetbench.analysis.power import p_pass
@@ -52,7 +55,7 @@ class Size:
     families: int = 2_000
     """Families of twenty sets; twenty times as many comparisons are looked at alone."""
     covered: int = 10_000
-    """Comparisons whose interval is held against the truth, at K = 10; all of them at K = 1."""
+    """Comparisons whose interval is held against the truth, at K = 10; at K = 1 the coverage is exact."""
     full: int = 2_000
     """Comparisons in which every bound is computed to the end (passes at K = 10, the plain intervals)."""
     draws: int = 500
@@ -96,14 +99,14 @@ def simulate(cell: Cell, delta: float, size: Size) -> Result | None:
     made = list(pool(cell, drawn, law.values, draws=size.draws, nulls=nulls))
     families = [made[i : i + FAMILY] for i in range(0, len(made), FAMILY)]
     dear = percentile_coverage(cell, drawn[: size.full], law, delta, draws=size.draws) if delta == null else None
-    covered = made if cell.samples == 1 else made[: size.covered]
+    covered = made[: size.covered]
     whole = made if cell.samples == 1 else made[: size.full]
     return Result(
         cell=cell,
         delta=delta,
         comparisons=len(made),
         families=len(families),
-        coverage=_share(c.covers(delta) for c in covered),
+        coverage=_coverage(cell, law, delta, covered),
         block_one=_share(blocked([c], null, margin) for c in made),
         block_twenty=_share(blocked(f, null, margin) for f in families),
         passes=_share(c.passes(margin) for c in whole),
@@ -113,6 +116,13 @@ def simulate(cell: Cell, delta: float, size: Size) -> Result | None:
         t=t_coverage(cell, drawn, law, delta),
         percentile=dear,
     )
+
+
+def _coverage(cell: Cell, law: Population, delta: float, drawn: Sequence[Comparison]) -> float:
+    """Of single answers exactly; of K samples the share of the drawn comparisons."""
+    if cell.samples == 1:
+        return exact_coverage(cell.n, float(law.shares[0]), float(law.shares[2]))
+    return _share(c.covers(delta) for c in drawn)
 
 
 def _share(values: Iterable[bool]) -> float:

@@ -38,7 +38,8 @@ def document(
         _INTRO,
         f"Made by `{command}` at commit `{commit}`: {first.comparisons:,} comparisons a cell and true change, "
         f"{first.families:,} families of twenty sets, {draws:,} bootstrap draws in a comparison (the program's default "
-        f"is 10,000). At K = 10 {covered:,} comparisons for the coverage and {full:,} for the passes; {full:,} for the "
+        f"is 10,000). At K = 1 the coverage is exact, summed over all tables; at K = 10 {covered:,} comparisons for it "
+        f"and {full:,} for the passes; {full:,} for the "
         "percentile interval.",
         "",
         *_summary(results, failures),
