@@ -6,7 +6,8 @@ DEMO ?= demo-world
 # The tests of the demo use its checkpoints where they are trained already, and train them there where not.
 export FORGETBENCH_DEMO ?= $(abspath $(DEMO))
 
-.PHONY: demo test check lock clean proof-demo bench-report bench-engines bench-compare published sequential calibration
+.PHONY: demo test check lock clean proof-demo bench-report bench-engines bench-compare published sequential calibration \
+	proof-causes bench-drift bench-study
 
 demo: ## make the toy checkpoints, compare them, show the blocked candidate
 	@scripts/setup.sh demo
@@ -46,6 +47,19 @@ bench-engines: ## our engines against lm-eval on this machine (about an hour); p
 bench-compare: ## seconds that comparing two runs of 14,042 items takes; prints the table of docs/benchmarks.md
 	@scripts/setup.sh dev
 	.venv/bin/python -m benchmarks.compare_speed
+
+proof-causes: ## causes of planted flips against an oracle's truth, three seeds (long); writes docs/causes.md
+	@scripts/setup.sh dev
+	.venv/bin/python -m benchmarks.mixed_world --demo proof-demo --out proof-causes
+	.venv/bin/python -m benchmarks.causes --work proof-causes --out docs/causes.md
+
+bench-drift: ## drift of the weights at the shapes of 8 billion parameters; prints a row for docs/benchmarks.md
+	@scripts/setup.sh dev
+	.venv/bin/python -m benchmarks.drift
+
+bench-study: ## tokens and time of the distribution beside the comparison; prints a row for docs/benchmarks.md
+	@scripts/setup.sh dev
+	.venv/bin/python -m benchmarks.study_cost --demo "$(DEMO)"
 
 calibration: ## coverage, false blocks and power by simulation (about 10 minutes); writes docs/calibration.md
 	@scripts/setup.sh dev

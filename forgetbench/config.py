@@ -201,6 +201,9 @@ class StudyConfig(Strict):
     """What `compare` finds out beyond right and wrong (behaviour/study.py)."""
 
     parts: tuple[Literal["distribution", "causes", "belief"], ...] = ("distribution",)
+    most: Annotated[int, Field(ge=10)] = 300
+    """Flips of a task and view that causes are looked for, and items of a task whose belief is asked; of more a random
+    part."""
     texts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Files, or folders of .txt and .md files, that both checkpoints read; relative to the suite, or {data}/..."""
 

@@ -26,7 +26,7 @@ def what(ws: Workspace) -> Study:
     """The parts that the suite (or --study) names."""
     from forgetbench.behaviour.types import PARTS, Study
 
-    return Study(**{part: part in ws.suite.study.parts for part in PARTS})
+    return Study(**{part: part in ws.suite.study.parts for part in PARTS}, most=ws.suite.study.most)
 
 
 def texts(ws: Workspace) -> list[Path]:

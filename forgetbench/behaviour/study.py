@@ -62,8 +62,8 @@ def study(
     own = _tokens(base) + _tokens(candidate)
     if what.distribution:
         groups = [*_distribution(base, candidate, rounds, int(SHARE * own), texts, seed, notes), *groups]
-    causes = _causes(base, candidate, comparison, rounds, training) if what.causes else None
-    beliefs = _beliefs(base, candidate, comparison, rounds, at_hand) if what.belief else ()
+    causes = _causes(base, candidate, comparison, rounds, training, what.most) if what.causes else None
+    beliefs = _beliefs(base, candidate, comparison, rounds, at_hand, what.most) if what.belief else ()
     fit = None
     if examples:
         from forgetbench.probing.fit import fit_to_training
@@ -160,7 +160,10 @@ def _distribution(
     return found
 
 
-def _name_of(side: Side) -> Callable[[int], str]:
+def _name_of(side: Side) -> Callable[[int], str] | None:
+    """What a token is called, where there is a tokenizer to ask."""
+    if side.point.tokenizer_folder is None:
+        return None
     tokenizer = side.point.tokenizer()
 
     def name(token: int) -> str:
@@ -169,11 +172,13 @@ def _name_of(side: Side) -> Callable[[int], str]:
     return name
 
 
-def _causes(base: Side, candidate: Side, comparison: Comparison, rounds: Rounds, training: Sequence[str]) -> Causes:
+def _causes(
+    base: Side, candidate: Side, comparison: Comparison, rounds: Rounds, training: Sequence[str], most: int
+) -> Causes:
     from forgetbench.causes.find import find_causes
     from forgetbench.causes.types import Options
 
-    return find_causes(base, candidate, comparison, rounds, Options(training=tuple(training)))
+    return find_causes(base, candidate, comparison, rounds, Options(training=tuple(training), most_flips=most))
 
 
 def _beliefs(
@@ -182,9 +187,10 @@ def _beliefs(
     comparison: Comparison,
     rounds: Rounds,
     at_hand: dict[Decoded, list[Answered]],
+    most: int,
 ) -> list[Divergence]:
     from forgetbench.belief.find import find_divergence
     from forgetbench.belief.types import Options
 
     views = [v for v in _VIEWS[:2] if any((view, d) == (v, GREEDY) for _, view, d in at_hand)]
-    return [find_divergence(base, candidate, comparison, rounds, Options(view=view)) for view in views]
+    return [find_divergence(base, candidate, comparison, rounds, Options(view=view, max_items=most)) for view in views]

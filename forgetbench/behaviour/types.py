@@ -27,6 +27,8 @@ class Study:
     """Both checkpoints read some of the base's own answers: at most 15 % more tokens."""
     causes: bool = False
     belief: bool = False
+    most: int = 300
+    """Flips of a task and view, and items of a task, that are asked again."""
 
 
 @dataclass(frozen=True, slots=True)

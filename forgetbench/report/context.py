@@ -209,7 +209,7 @@ def _comparison(found: Comparison, ident: str, rules: Sequence[Rule], verdict: V
     subjects = subjects_of(found.pairs)
     by_view = views_of(found.pairs)
     for view in VIEWS:
-        for decode in dict.fromkeys(c.decode_id for c in found.changes if c.view == view):
+        for decode in sorted({c.decode_id for c in found.changes if c.view == view}, key=lambda d: (d != GREEDY, d)):
             mine = [c for c in found.changes if c.view == view and c.decode_id == decode]
             sections = _sections(mine, rules, decided_on)
             views.append(

@@ -13,7 +13,7 @@ from typing import Any
 from forgetbench.analysis.types import Change, Comparison, Pair
 from forgetbench.report.numbers import direction
 from forgetbench.report.text import one_line
-from forgetbench.types import View
+from forgetbench.types import GREEDY, View
 
 Context = dict[str, Any]
 
@@ -72,7 +72,10 @@ def flip_matrix(pairs: Sequence[Pair]) -> Context | None:
 
 
 def view_gaps(found: Comparison, levels: Sequence[tuple[Change, str]]) -> list[Context]:
-    """Ability minus chat, on both sides, of each of the groups `levels` (with its name) that both views have."""
+    """Ability minus chat, on both sides, of each of the groups `levels` (with its name) that both views have; of greedy
+    answers where there are any."""
+    if any(c.decode_id == GREEDY for c, _ in levels):
+        levels = [(c, name) for c, name in levels if c.decode_id == GREEDY]
     chat = {(c.kind, c.group, c.metric, c.decode_id): c for c in found.changes if c.view == "chat"}
     rows = []
     for c, name in levels:
