@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BASE, CANDIDATE, VIEW = "mixed_base", "mixed_sft", "chat"
 LABELS = ("format", "refused", "truncated", "access", "overwritten", "weakened", "flicker")
 OTHER = ("undetermined", "not recovered", "other")
+MOST_FLIPS = 2_000
+"""All of them: the search itself stops at 300 a task and view."""
 DRAWS = 2000
 WANTED = 0.8
 RELIABLE = 0.6
@@ -129,6 +131,7 @@ def search(config: Path) -> tuple[Causes, dict[Any, str], float]:
     from forgetbench.analysis.compare import compare_runs
     from forgetbench.analysis.pairing import Selection
     from forgetbench.causes.find import find_causes
+    from forgetbench.causes.types import Options
     from forgetbench.findings import scored_metrics
     from forgetbench.rounds import Rounds, Side
     from forgetbench.tasks.questions import question_of
@@ -145,7 +148,7 @@ def search(config: Path) -> tuple[Causes, dict[Any, str], float]:
     sides = [Side(point, runs[alias], flow.jobs(ws, loaded, point)) for alias, point in points.items()]
     begin = time.monotonic()
     with Rounds(ws, loaded, sides, print) as rounds:
-        causes = find_causes(*sides, comparison, rounds)
+        causes = find_causes(*sides, comparison, rounds, Options(most_flips=MOST_FLIPS))
     prompts = {item.key: question_of(task, item).text for _, task in loaded for item in task.load()}
     return causes, prompts, time.monotonic() - begin
 

@@ -14,6 +14,7 @@ from typing import Any
 from forgetbench.analysis.types import Change, Comparison
 from forgetbench.gate.types import Rule, RuleResult, Verdict
 from forgetbench.report.behaviour import behaviour_context
+from forgetbench.report.decodings import deciding_here, decodings_of
 from forgetbench.report.figures import (
     flip_matrix,
     heat_map,
@@ -209,9 +210,10 @@ def _comparison(found: Comparison, ident: str, rules: Sequence[Rule], verdict: V
     subjects = subjects_of(found.pairs)
     by_view = views_of(found.pairs)
     for view in VIEWS:
-        for decode in sorted({c.decode_id for c in found.changes if c.view == view}, key=lambda d: (d != GREEDY, d)):
+        decodings = decodings_of(found.changes, view)
+        for decode in decodings:
             mine = [c for c in found.changes if c.view == view and c.decode_id == decode]
-            sections = _sections(mine, rules, decided_on)
+            sections = _sections(mine, deciding_here(rules, decode, decodings), decided_on)
             views.append(
                 {
                     "view": view,

@@ -30,6 +30,7 @@ from forgetbench.report.context import (
     rules_about,
     rules_in_order,
 )
+from forgetbench.report.decodings import deciding_here, decodings_of
 from forgetbench.report.figures import leak_table
 from forgetbench.report.reasons import reason_sentence
 from forgetbench.report.speed import length_line, speed_line
@@ -125,7 +126,11 @@ class _Writer:
 
     def comparison(self, found: Comparison, rules: Sequence[Rule]) -> None:
         for view in VIEWS:
-            for decode in dict.fromkeys(c.decode_id for c in found.changes if c.view == view):
+            decodings = decodings_of(found.changes, view)
+            for decode in decodings:
+                deciding = deciding_here(rules, decode, decodings)
+                if decode != decodings[0] and not deciding:
+                    continue  # nothing is decided on these samples: the report has them
                 mine = [c for c in found.changes if c.view == view and c.decode_id == decode]
                 how = "" if decode == "greedy" else f", {decode}"
                 self.out("")
@@ -135,7 +140,7 @@ class _Writer:
                         self.text("  points, gains first", "dim"),
                     )
                 )
-                table = self.changes(mine, rules)
+                table = self.changes(mine, deciding)
                 self.out(table)
                 shown = any(column.header == "severity" for column in table.columns)
                 if shown and any(c.severity.band != "none" for c in ordered_types(mine)):
