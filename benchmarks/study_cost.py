@@ -55,7 +55,8 @@ def main() -> None:
     low, high = min(ratios), max(ratios)
     print(
         f"| `python -m benchmarks.study_cost` | `{commit}` | {100 * max(shares):.1f} % more tokens (bar 15) | "
-        f"{100 * (statistics.median(ratios) - 1):+.0f} % time (bar 25; {100 * (low - 1):+.0f} to {100 * (high - 1):+.0f}) |"
+        f"{100 * (statistics.median(ratios) - 1):+.0f} % time (bar 25; {100 * (low - 1):+.0f} to "
+        f"{100 * (high - 1):+.0f}) |"
     )
 
 
