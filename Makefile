@@ -48,9 +48,9 @@ bench-compare: ## seconds that comparing two runs of 14,042 items takes; prints 
 	@scripts/setup.sh dev
 	.venv/bin/python -m benchmarks.compare_speed
 
-proof-causes: ## causes of planted flips against an oracle's truth, three seeds (long); writes docs/causes.md
+proof-causes: ## causes of planted flips against an oracle's truth, seeds 0 to 2 of proof-demo (long); writes docs/causes.md
 	@scripts/setup.sh dev
-	.venv/bin/python -m benchmarks.mixed_world --demo proof-demo --out proof-causes
+	.venv/bin/python -m benchmarks.mixed_world --demos proof-demo --work proof-causes
 	.venv/bin/python -m benchmarks.causes --work proof-causes --out docs/causes.md
 
 bench-drift: ## drift of the weights at the shapes of 8 billion parameters; prints a row for docs/benchmarks.md
