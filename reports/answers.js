@@ -79,14 +79,14 @@ class Explorer {
       top = head;
       add("type", type, type === head ? type : `\u2003${type.slice(head.length + 1)}`);
     }
-    for (const name of ["stratum", "task", "view"]) {
+    for (const name of ["stratum", "task", "view", "cause"]) {
       add(name, "", t("all"));
-      const label = { stratum: (x) => x.replaceAll("_", " "), task: (x) => x, view: t }[name];
+      const label = { stratum: (x) => x.replaceAll("_", " "), task: (x) => x, view: t, cause: t }[name];
       for (const value of present(name).filter(Boolean).sort()) add(name, value, label(value));
     }
     add("outcome", "", t("all"));
     for (const value of [...new Set([...present("outcome"), ...present("outcome2")])].sort()) add("outcome", value, t(value));
-    for (const name of ["comparison", "stratum", "task", "view", "outcome"]) {
+    for (const name of ["comparison", "stratum", "task", "view", "cause", "outcome"]) {
       const select = this.form.elements[name];
       const real = [...select.options].filter((o) => o.value !== "").length;
       select.closest("label").hidden = real < 2;
@@ -140,6 +140,7 @@ class Explorer {
       && (want("stratum") === "" || this.column("stratum", i) === want("stratum"))
       && (want("task") === "" || this.column("task", i) === want("task"))
       && (want("view") === "" || this.column("view", i) === want("view"))
+      && (want("cause") === "" || this.column("cause", i) === want("cause"))
       && (want("outcome") === "" || this.column("outcome", i) === want("outcome") || this.column("outcome2", i) === want("outcome"));
   }
 
@@ -216,7 +217,7 @@ class Explorer {
     const prompts = row.prompt2 !== undefined
       ? [fold(t("Prompt of {name}", { name: names.base }), row.prompt), fold(t("Prompt of {name}", { name: names.candidate }), row.prompt2)]
       : row.prompt !== undefined ? [fold(t("Prompt"), row.prompt)] : [];
-    const gold = row.gold === undefined ? null : facts([[t("Reference"), row.gold]]);
+    const gold = row.gold === undefined ? null : facts([[t("Reference"), row.gold], ...(row.cause ? [[t("Cause"), row.cause]] : [])]);
     return [head, gold, ...prompts, ...sides(names, row, this)].filter(Boolean);
   }
 

@@ -9,7 +9,7 @@ from forgetbench.analysis.measured import Measured
 from forgetbench.analysis.types import Comparison, Interval
 from forgetbench.behaviour.types import Behaviour, Group, SampledTask
 from forgetbench.belief.types import Divergence
-from forgetbench.causes.types import CAUSES, WORDS, CauseCounts, Causes
+from forgetbench.causes.types import CAUSES, WORDS, CauseCounts, Causes, Found
 from forgetbench.report.numbers import MINUS, UNKNOWN
 from forgetbench.report.speed import amount, digits_for, signed
 from forgetbench.report.words import Words
@@ -40,6 +40,19 @@ def behaviour_context(comparison: Comparison, words: Words) -> Context | None:
 
 def cause_word(cause: str) -> str:
     return next((told for known, told in WORDS.items() if known == cause), cause)
+
+
+def told_of(found: Found) -> str:
+    """The cause of one flip with its evidence, in one line."""
+    s = found.stability
+    fresh = (
+        f"fresh answers right: {s.base.right} of {s.base.n} before, {s.candidate.right} of {s.candidate.n} after; "
+        f"pass@{s.pass_k} {s.pass_base:.2f} before, {s.pass_candidate:.2f} after"
+    )
+    tries = [f"{t.name.replace('_', ' ')} {t.count.right} of {t.count.n}" for t in found.tries]
+    asked = f"; asked otherwise: {', '.join(tries)}" if tries else ""
+    firm = f"; says '{found.answer}' firmly" if found.overwritten and found.answer else ""
+    return f"{cause_word(found.cause)}: {fresh}{asked}{firm}"
 
 
 def _notes(found: Behaviour) -> list[str]:

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forgetbench.analysis.types import Comparison, Pair, Side
+from forgetbench.causes.types import Found
+from forgetbench.report.behaviour import cause_word, told_of
 from forgetbench.report.text import cut, one_line, question_line, visible
+from forgetbench.types import GREEDY
 
 Embed = Literal["flips", "all", "none"]
 EMBEDS: tuple[Embed, ...] = ("flips", "all", "none")
@@ -92,7 +95,7 @@ def _side(side: Side) -> dict[str, Any]:
     }
 
 
-def _chunk(pairs: Sequence[Pair]) -> dict[str, Any]:
+def _chunk(pairs: Sequence[Pair], causes: Sequence[str | None]) -> dict[str, Any]:
     """Column by column, which compresses better than row by row; what is unknown in every row is left out.
 
     The two outputs of an item stand side by side, since one often repeats the other. What prompts share
@@ -104,7 +107,7 @@ def _chunk(pairs: Sequence[Pair]) -> dict[str, Any]:
     def add(name: str, value: Any) -> None:
         columns.setdefault(name, []).append(value)
 
-    for pair in pairs:
+    for pair, cause in zip(pairs, causes, strict=True):
         prompt = _text(pair.prompt)
         if prompt is not None and not (shots and prompt.startswith(shots[-1])):
             head = prompt[: prompt.rstrip().rfind("\n\n") + 2]
@@ -116,6 +119,7 @@ def _chunk(pairs: Sequence[Pair]) -> dict[str, Any]:
         add("prompt2", _text(pair.candidate_prompt))
         add("gold", _text(pair.gold))
         add("source", visible(pair.source) if pair.source else None)
+        add("cause", _text(cause))
         add("output", [_text(pair.base.output), _text(pair.candidate.output)])
         for role, side in (("base", pair.base), ("candidate", pair.candidate)):
             for name, value in _side(side).items():
@@ -130,7 +134,7 @@ def unpack(packed: str) -> list[dict[str, Any]]:
     rows = []
     for values in zip(*chunk.values(), strict=True):
         flat = {k: v for k, v in zip(chunk, values, strict=True) if v is not None}
-        row: dict[str, Any] = {k: flat[k] for k in ("prompt2", "gold", "source") if k in flat}
+        row: dict[str, Any] = {k: flat[k] for k in ("prompt2", "gold", "source", "cause") if k in flat}
         if "prompt" in flat:
             row["prompt"] = shots[flat["shot"]] + flat["prompt"]
         for position, role in enumerate(("base", "candidate")):
@@ -172,14 +176,16 @@ def pack(comparisons: Sequence[tuple[str, Comparison]], embed: Embed = "flips", 
     """Index and chunks over all comparisons; the string beside each is its id in permanent links."""
     coded = {
         name: _Column()
-        for name in ("comparison", "task", "type", "stratum", "view", "flip", "outcome", "outcome2", "decode")
+        for name in ("comparison", "task", "type", "stratum", "view", "flip", "cause", "outcome", "outcome2", "decode")
     }
     plain: dict[str, list[str]] = {name: [] for name in ("anchor", "question", "answer", "answer2")}
     rows: list[Pair] = []
+    whys: list[str | None] = []
     shown: dict[str, int] = {}
     left_out = 0
     for comparison_id, comparison in comparisons:
         chosen = select(comparison.pairs, embed, seed)
+        causes = _causes(comparison)
         left_out += len(comparison.pairs) - len(chosen)
         for pair in chosen:
             coded["comparison"].add(comparison_id)
@@ -188,6 +194,9 @@ def pack(comparisons: Sequence[tuple[str, Comparison]], embed: Embed = "flips", 
             coded["stratum"].add(pair.stratum or "")
             coded["view"].add(pair.view)
             coded["flip"].add(pair.flip)
+            found = causes.get((pair.task, pair.content_hash, pair.occurrence, pair.view, pair.decode_id))
+            coded["cause"].add(cause_word(found.cause) if found is not None else "")
+            whys.append(None if found is None else told_of(found))
             coded["outcome"].add(pair.base.outcome)
             coded["outcome2"].add(pair.candidate.outcome)
             coded["decode"].add(f"{pair.metric}, {pair.decode_id}")
@@ -200,8 +209,16 @@ def pack(comparisons: Sequence[tuple[str, Comparison]], embed: Embed = "flips", 
     index = {"coded": {k: c.json() for k, c in coded.items()}, **plain, "chunk_rows": CHUNK_ROWS}
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:  # zlib lets go of the interpreter
         starts = range(0, len(rows), CHUNK_ROWS)
-        chunks = tuple(pool.map(lambda start: _pack(_chunk(rows[start : start + CHUNK_ROWS])), starts))
+        chunks = tuple(
+            pool.map(lambda at: _pack(_chunk(rows[at : at + CHUNK_ROWS], whys[at : at + CHUNK_ROWS])), starts)
+        )
     return Embedded(_pack(index), chunks, shown, left_out)
+
+
+def _causes(comparison: Comparison) -> dict[tuple[str, str, int, str, str], Found]:
+    """By item, view and decoding: causes are those of greedy flips."""
+    found = comparison.behaviour.causes.found if comparison.behaviour and comparison.behaviour.causes else ()
+    return {(f.key.task, f.key.content_hash, f.key.occurrence, f.view, GREEDY): f for f in found}
 
 
 def _answer(side: Side) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from forgetbench.report.embed import unpack
 
 from . import workspace
 from .conftest import Run
@@ -118,3 +121,16 @@ def test_unknown_parts_are_refused(run: Run, tmp_path: Path, capsys: Out, value:
     config = _write(tmp_path, "str(n + 1)")
     assert run("compare", "base", "sft", "--config", str(config), "--study", value) == 2
     assert "--study: there is no" in capsys.readouterr().err
+
+
+def test_each_flip_carries_its_cause_into_the_report(run: Run, tmp_path: Path, capsys: Out) -> None:
+    config = _write(tmp_path, FORMAT)
+    out = tmp_path / "r.html"
+    flags = ("--config", str(config), "--study", "causes", "--report", str(out))
+    assert run("compare", "base", "sft", *flags) == 10
+    page = out.read_text(encoding="utf-8")
+    chunks = re.findall(r'<script type="text/plain" class="chunk">([^<]+)</script>', page)
+    rows = [row for chunk in chunks for row in unpack(chunk)]
+    told = [row["cause"] for row in rows if "cause" in row]
+    assert len(told) == 40
+    assert sum(line.startswith("format: fresh answers right: ") for line in told) >= 38
