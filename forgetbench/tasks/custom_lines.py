@@ -71,6 +71,10 @@ class Line(_Strict):
     id: Annotated[str, Field(min_length=1)] | int | None = Field(None, description="A name of your own, unique.")
     cluster: Text | None = Field(None, description="Items about one fact or passage share a cluster.")
 
+    frequency: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="How often the base met the fact in pretraining, where that is known (`forgetbench probe`)."
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Line:
         """The rules between fields; the first broken one is reported, with its field and the cure."""

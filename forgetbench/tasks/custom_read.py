@@ -45,6 +45,7 @@ _EXPECTED = {
     "tolerance": ("not a number from 0", "write a number such as 0.01"),
     "id": ("not a text or a whole number", "write a text that is not empty"),
     "cluster": ("not a text", "write a text that is not blank"),
+    "frequency": ("not a number of 0 or more", "write how often the fact occurs, or leave it out"),
 }
 _JSON_CELLS = ("messages", "choices", "references")
 
@@ -244,9 +245,10 @@ def _row_document(row: dict[str, Any], number: int, found: Found) -> dict[str, A
         except _JSON_ERRORS as e:
             found.add(number, f"not a JSON list ({_reason(e)})", 'write it as ["...", "..."]', name)
             good = False
-    if "tolerance" in document:
-        with contextlib.suppress(ValueError):  # the validator says what is wrong with it
-            document["tolerance"] = float(document["tolerance"])
+    for name in ("tolerance", "frequency"):
+        if name in document:
+            with contextlib.suppress(ValueError):  # the validator says what is wrong with it
+                document[name] = float(document[name])
     answer = document.get("answer")
     choices = document.get("choices")
     if answer is not None and choices is not None and answer.isdecimal() and answer not in choices:
