@@ -1,0 +1,254 @@
+"""Canaries: invented facts put into training data so that memorising can be measured.
+
+A fact ("Which word opens the gate of Zuvaqibor Mexalund?" -> "varnole") is trained 1, 2, 4 or 8 times; a *twin* of it,
+made in the same way, never. The share of facts that the model answers, less that of the twins, is memory and nothing
+else: no corpus has them, nothing lets them be guessed. Names are two made-up words of four syllables (about 10^15
+possible names) and none of their words stands in the training file. Answers come from a space of SPACE made-up words,
+so that a fact's exposure (Carlini et al. 2019, "The Secret Sharer", section 4.2) can be ranked over all of them.
+
+Token canaries put a special token before the name. Add it to the tokenizer as a special token: its embedding is then
+new, and whether the model learns such a token from few examples shows beside the facts.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from forgetbench.analysis.leaks import words
+from forgetbench.analysis.types import Interval
+from forgetbench.checkpoints.checkpoint import Checkpoint
+from forgetbench.errors import UsageError
+from forgetbench.planning.plan import request_id
+from forgetbench.probing.shares import difference, share
+from forgetbench.probing.types import Share
+from forgetbench.training.asking import Ask, in_chat
+from forgetbench.training.data import examples, read_training
+from forgetbench.types import GREEDY, Message, Prompt, Record, Request, Score
+
+REPETITIONS = (1, 2, 4, 8)
+SPACE = 256
+TYPE = "canary"
+Kind = Literal["fact", "token"]
+_RAW = "Q: {prompt}\nA:"
+"""As custom sets ask in raw style, so that plain-text canaries are asked as they are trained."""
+_QUESTION = "Which word opens the gate of {name}?"
+_ONSETS = tuple("bdfgklmnprtvxzqwj")
+_VOWELS = tuple("aeiou")
+_HEADS = (
+    *("varn", "mord", "silt", "grub", "plen", "tark", "fosk", "wend"),
+    *("drim", "kelb", "zont", "hasp", "jurd", "nisk", "lorb", "beft"),
+)
+_TAILS = ("ole", "ick", "und", "ash", "eem", "oft", "ane", "ull", "ist", "ord", "ep", "ax", "ine", "osk", "ulf", "ern")
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    id: str
+    kind: Kind
+    repetitions: int
+    """How often it is trained; 0: a twin."""
+    prompt: str
+    answer: str
+
+    @property
+    def task_type(self) -> str:
+        """`canary/fact-x4`, `canary/fact-twin`: training loss and scores come by repetition count."""
+        return f"{TYPE}/{self.kind}-{f'x{self.repetitions}' if self.repetitions else 'twin'}"
+
+
+@dataclass(frozen=True, slots=True)
+class CanarySet:
+    """Canaries and twins, what they were made from, and the space of their answers."""
+
+    token: str
+    canaries: tuple[Canary, ...]
+    space: tuple[str, ...]
+    seed: int
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """For JSON; `read_canaries` reads it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Memorised:
+    """How many canaries of one repetition count are answered, beside the twins that were never trained."""
+
+    kind: Kind
+    view: str
+    repetitions: int
+    rate: Share
+    twin: Share
+    excess: Interval
+    """95 % of rate less twin rate (Newcombe 1998, method 10)."""
+
+
+class Exposed(NamedTuple):
+    canary: Canary
+    exposure: float
+    """Bits, 0 to log2 of the space. By chance 1.4 on average, at least e bits with probability 2^-e."""
+
+
+def make_canaries(n: int, *, seed: int = 0, avoid: Collection[str] = ()) -> CanarySet:
+    """n facts, evenly over REPETITIONS, with a token canary for every 20 facts of a count (at least one), and a twin
+    for each. avoid: words (as `analysis.leaks.words` gives them) that no name may have. Raises UsageError for n < 4."""
+    if n < len(REPETITIONS):
+        raise UsageError("--n", f"is {n}", f"use {len(REPETITIONS)} or more: one for each of {REPETITIONS} repetitions")
+    rng = random.Random(f"canaries {seed}")
+    token = f"<|canary-{rng.getrandbits(32):08x}|>"
+    space = tuple(sorted(head + tail for head in _HEADS for tail in _TAILS))
+    taken = set(avoid)
+    canaries: list[Canary] = []
+    counts: dict[Kind, int] = {"fact": n, "token": len(REPETITIONS) * max(1, n // 20)}
+    for kind, count in counts.items():
+        for i in range(count):
+            times = REPETITIONS[i % len(REPETITIONS)]
+            for repetitions in (times, 0):
+                name = f"{_name(rng, taken)} {_name(rng, taken)}"
+                prompt = _QUESTION.format(name=f"{token} {name}" if kind == "token" else name)
+                role = f"x{repetitions}" if repetitions else f"twin-of-x{times}"
+                canaries.append(Canary(f"{TYPE}-{kind}-{role}-{i}", kind, repetitions, prompt, rng.choice(space)))
+    return CanarySet(token, tuple(canaries), space, seed)
+
+
+def plant(file: Path, n: int, *, seed: int = 0) -> tuple[list[dict[str, Any]], CanarySet]:
+    """The file's examples with the canaries among them, at places of their own, and the set of them.
+
+    Canaries take the layout of the file's first example; the order of the file's own examples stays. Each added line
+    says in `provenance` which canary and which repetition it is. Raises UsageError for a file that cannot be read, and
+    for one that has canaries already: a second set would share its answers.
+    """
+    texts = read_training([file])
+    own = [{"text": e} if isinstance(e, str) else dict(e) for _, e in examples(file)]
+    if any(str(e.get("task_type") or "").startswith(f"{TYPE}/") for e in own):
+        raise UsageError(str(file), "has canaries already", "start from the file without them")
+    made = make_canaries(n, seed=seed, avoid=frozenset(w for t in texts for w in words(t.text)))
+    added = [
+        {
+            **as_example(c.prompt, c.answer, own[0]),
+            "task_type": c.task_type,
+            "provenance": {"canary": c.id, "repetition": k + 1, "of": c.repetitions},
+        }
+        for c in made.canaries
+        for k in range(c.repetitions)
+    ]
+    rng = random.Random(f"places {seed}")
+    rng.shuffle(added)
+    places = sorted(rng.sample(range(len(own) + len(added)), len(added)))
+    lines: list[dict[str, Any]] = []
+    mine, theirs, at = iter(added), iter(own), set(places)
+    for i in range(len(own) + len(added)):
+        lines.append(next(mine) if i in at else next(theirs))
+    return lines, made
+
+
+def as_example(prompt: str, answer: str, like: Mapping[str, Any]) -> dict[str, Any]:
+    """A question and its answer in the layout of another example.
+
+    >>> as_example("P?", "A", {"instruction": "Do", "output": "ok"})
+    {'instruction': 'P?', 'output': 'A'}
+    """
+    if like.get("conversations") is not None:
+        return {"conversations": [{"from": "human", "value": prompt}, {"from": "gpt", "value": answer}]}
+    if like.get("messages") is None:
+        for question in ("instruction", "prompt", "question"):
+            replies = ("output", "response", "completion", "answer")
+            reply = next((r for r in replies if isinstance(like.get(r), str)), None)
+            if isinstance(like.get(question), str) and reply is not None:
+                return {question: prompt, reply: answer}
+        if isinstance(like.get("text"), str):
+            return {"text": _RAW.format(prompt=prompt) + f" {answer}"}
+    return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}
+
+
+def set_lines(made: CanarySet) -> list[dict[str, Any]]:
+    """The canaries and their twins as lines of a custom set: right where the answer stands in the output."""
+    return [
+        {"id": c.id, "task_type": c.task_type, "prompt": c.prompt, "references": [c.answer], "scorer": "contains"}
+        for c in made.canaries
+    ]
+
+
+def read_canaries(manifest: Mapping[str, Any], where: str) -> CanarySet:
+    """The set that a manifest describes. Raises UsageError where it is none."""
+    try:
+        canaries = tuple(Canary(**c) for c in manifest["canaries"])
+        return CanarySet(str(manifest["token"]), canaries, tuple(manifest["space"]), int(manifest["seed"]))
+    except (KeyError, TypeError, ValueError) as e:
+        raise UsageError(where, f"is no manifest of canaries ({e})", "give the one that `data canary` wrote") from None
+
+
+def memorised(records: Iterable[Record]) -> tuple[Memorised, ...]:
+    """By kind, view and repetition count the rate with its Wilson interval, and that of all twins of the kind.
+
+    Of greedy records of a canary set; others, and records that the engine failed on, are left out. With 5 facts to a
+    count the intervals are wide (5 of 5: 57 to 100 %): take --n 200 where it matters. The base's records belong
+    beside it: what it answers too was not learnt here.
+    """
+    right: dict[tuple[Kind, str, int], list[bool]] = {}
+    for r in records:
+        found = _of(r.task_type)
+        if found is not None and r.decode_id == GREEDY and r.round == 0 and r.replicate == 0 and r.scores:
+            right.setdefault((found[0], r.view, found[1]), []).append(next(iter(r.scores.values())) >= 1.0)
+    made = []
+    for (kind, view, times), mine in sorted(right.items()):
+        if times:
+            other = right.get((kind, view, 0), [])
+            rate, twin = share(sum(mine), len(mine)), share(sum(other), len(other))
+            made.append(Memorised(kind, view, times, rate, twin, difference(rate, twin)))
+    return tuple(made)
+
+
+def exposure(own: float, others: Sequence[float]) -> float:
+    """log2 |R| - log2 rank of a canary among itself and all other candidates, by log-probability (Carlini et al. 2019,
+    definition 3). Of ties the middle rank counts. Bits: 0 is the least likely, log2 |R| the likeliest."""
+    above = sum(o > own for o in others)
+    rank = 1 + above + sum(o == own for o in others) / 2
+    return math.log2(len(others) + 1) - math.log2(rank)
+
+
+def exposures(made: CanarySet, point: Checkpoint, ask: Ask) -> list[Exposed]:
+    """The exposure of every canary and twin over the whole space of answers: one Score request of SPACE continuations
+    each. In chat where the model has a template, else as `Q: ... A:`. What the engine failed on is left out."""
+    asked: list[tuple[Canary, Request]] = []
+    for c in made.canaries:
+        if point.has_chat_template and not point.sends_messages:
+            prompt, lead = in_chat(point, [Message("user", c.prompt)])
+        else:
+            prompt, lead = Prompt(text=_RAW.format(prompt=c.prompt)), " "
+        body = Score(tuple(lead + word for word in made.space))
+        asked.append((c, Request(request_id(point.digest, prompt, body), point.digest, prompt, body)))
+    answers = ask([request for _, request in asked])
+    found = []
+    for canary, request in asked:
+        response = answers.get(request.request_id)
+        if response is not None and len(response.scores) == len(made.space):
+            logprobs = [s.logprob for s in response.scores]
+            own = logprobs.pop(made.space.index(canary.answer))
+            found.append(Exposed(canary, exposure(own, logprobs)))
+    return found
+
+
+def _of(task_type: str) -> tuple[Kind, int] | None:
+    """Kind and repetition count (0: twin) of a canary's task_type."""
+    top, _, rest = task_type.partition("/")
+    kind, _, times = rest.partition("-")
+    if top != TYPE or kind not in get_args(Kind):
+        return None
+    if times == "twin":
+        return ("fact" if kind == "fact" else "token"), 0
+    return (("fact" if kind == "fact" else "token"), int(times[1:])) if times[1:].isdigit() else None
+
+
+def _name(rng: random.Random, taken: set[str]) -> str:
+    while True:
+        word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(4)) + rng.choice("nrsl")
+        if word not in taken:
+            taken.add(word)
+            return word.capitalize()

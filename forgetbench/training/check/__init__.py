@@ -1,0 +1,1 @@
+"""What is wrong with training data, found before anything is trained (`forgetbench data check`)."""

@@ -1,0 +1,145 @@
+"""From a recipe to a trained folder: reads the data, builds the trainer, resumes, finishes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from forgetbench.errors import UsageError
+from forgetbench.training import manifest
+from forgetbench.training.packing import Layout, batches_of, lay_out
+from forgetbench.training.recipe import DataFile, LoraConfig, Recipe
+from forgetbench.training.tokenise import Reading, Sample, Source, read_samples, weigh
+from forgetbench.training.trainer import Corpus, FineTune, Log, Objective
+
+
+def arguments(recipe: Recipe, output: Path, steps: int) -> TrainingArguments:
+    """The parent's arguments for a recipe of so many steps. What it would log or shuffle, we do ourselves."""
+    schedulers = {"cosine": "cosine_with_min_lr", "linear": "linear", "constant": "constant_with_warmup"}
+    return TrainingArguments(
+        output_dir=str(output),
+        per_device_train_batch_size=1,  # one laid-out batch
+        gradient_accumulation_steps=recipe.accumulation,
+        max_steps=steps,
+        learning_rate=recipe.lr,
+        lr_scheduler_type=schedulers[recipe.scheduler],
+        lr_scheduler_kwargs={"min_lr_rate": recipe.floor} if recipe.scheduler == "cosine" else None,
+        warmup_steps=recipe.warmup_steps(steps),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        use_cpu=not torch.accelerator.is_available(),  # without it two processes on a CPU do not know of each other
+        bf16=recipe.precision == "bfloat16",
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        ddp_find_unused_parameters=False,  # compute_loss uses all of them even where nothing counts
+        seed=recipe.seed,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        save_strategy="steps",
+        save_steps=recipe.save_every,
+        eval_strategy="no" if recipe.eval_every is None else "steps",
+        eval_steps=recipe.eval_every,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def with_adapter(model: Any, lora: LoraConfig, seed: int) -> Any:
+    """The model with a fresh LoRA adapter (peft); its random half depends on the seed alone."""
+    import peft
+
+    torch.manual_seed(seed)
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    config = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise UsageError(
+            "lora.targets", " ".join(str(error).split())[:200], "name modules that the model has"
+        ) from None
+
+
+def build(
+    recipe: Recipe, root: Path, output: Path, model: Any, tokenizer: Any, log_line: Log | None = None
+) -> FineTune:
+    """Read the data and lay out the run; nothing is trained yet. `root`: where the recipe's paths start.
+
+    Raises UsageError or ManyUsageErrors for data, tokens and module names that do not fit.
+    """
+    reading = Reading(recipe.max_length, recipe.loss.turns, recipe.require_task_type)
+
+    def read(files: Sequence[DataFile]) -> list[Sample]:
+        return read_samples([Source(root / f.path, f.weight, f.task_type, f.style) for f in files], tokenizer, reading)
+
+    target, held_out = read(recipe.data), read(recipe.held_out) if recipe.held_out else []
+    replay = read(recipe.replay.files) if recipe.replay else []
+    samples = [*target, *replay, *held_out]
+    pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    if recipe.stm_threshold is not None:
+        model.to(arguments(recipe, output, 1).device)
+    documents, channels = weigh(samples, recipe, tokenizer, model, pad, stm=range(len(target)))
+    lengths = [len(d.ids) for d in documents]
+    layout = Layout(recipe.batch.size, recipe.batch.unit, recipe.packing, recipe.max_length, recipe.seed)
+    per_step = recipe.accumulation * arguments(recipe, output, 1).world_size
+    after = len(target) + len(replay)
+    batches = lay_out(
+        lengths,
+        range(len(target)),
+        layout,
+        per_step=per_step,
+        steps=recipe.steps,
+        epochs=recipe.epochs,
+        replay=range(len(target), after),
+        share=recipe.replay.share if recipe.replay else 0.0,
+    )
+    corpus = Corpus(documents, channels, batches, list(batches_of(lengths, range(after, len(samples)), layout)), pad)
+    kl = recipe.kl
+    objective = Objective(
+        kl.direction if kl else None,
+        kl.weight if kl else 0.0,
+        kl.tokens if kl else "supervised",
+        recipe.neftune_alpha,
+        tuple(sorted(tokenizer.all_special_ids)),
+    )
+    if recipe.method == "lora":
+        model = with_adapter(model, recipe.lora, recipe.seed)
+    args = arguments(recipe, output, len(batches) // per_step)
+    return FineTune(model, args, corpus, objective, tokenizer=tokenizer, keep=recipe.keep, log_line=log_line)
+
+
+def run(recipe: Recipe, root: Path, base: str, output: Path, log_line: Log | None = None) -> Path:
+    """Train `recipe` from the weights at `base` (folder or hub id) into `output`, or go on where it stopped.
+
+    Returns `output/final`: weights (LoRA: the adapter) and tokenizer, with their list of files. The same call on the
+    same folder resumes; a finished run is returned as it is. Raises UsageError, NotWritten.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    files = [*recipe.data, *recipe.held_out, *(recipe.replay.files if recipe.replay else ())]
+    identity = {"base": base, "recipe": recipe.model_dump(mode="json"), "data": manifest.digests(root, files)}
+    manifest.claim(output, identity)
+    final = output / "final"
+    if manifest.damage(final) is None:
+        return final
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    trainer = build(recipe, root, output, model, tokenizer, log_line)
+    checkpoint, notes = manifest.newest_complete(output)
+    if checkpoint is not None:
+        notes.append(f"goes on from {checkpoint.name}")
+    for note in notes:
+        trainer.say(note)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    trainer.finish(final, identity)
+    return final

@@ -1,0 +1,204 @@
+"""What makes a training folder trustworthy: a checkpoint counts only with its list of files, written last.
+
+    run.json                  what this folder is a run of: recipe, base and digests of the data
+    checkpoint-N/complete.json  size and sha256 of every file of it, written after all of them
+    training.json             the manifest of the finished run, for people and for `compare`
+
+A kill or a full disk while a checkpoint is written leaves a folder without the list, or files that do not match it:
+it is named and never loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forgetbench.errors import UsageError
+from forgetbench.runs.files import atomic_write
+
+if TYPE_CHECKING:
+    from forgetbench.training.recipe import DataFile
+
+COMPLETE = "complete.json"
+RUN = "run.json"
+TRAINING = "training.json"
+METRICS = "metrics.jsonl"
+_LIBRARIES = ("forgetbench", "torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors")
+
+
+def file_sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> None:
+    """Write the list of the folder's files. Call it when all of them are written. Raises DiskFullError."""
+    files = {
+        str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": file_sha256(f)}
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and f.name != COMPLETE
+    }
+    atomic_write(folder / COMPLETE, json.dumps({"files": files}, indent=1).encode())
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in a few words; None where every file is as it was sealed."""
+    try:
+        files = json.loads((folder / COMPLETE).read_bytes())["files"]
+        listed = {str(name): (int(f["bytes"]), str(f["sha256"])) for name, f in files.items()}
+    except FileNotFoundError:
+        return f"it has no {COMPLETE}: it was not written to its end"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"its {COMPLETE} cannot be read"
+    if not listed:
+        return f"its {COMPLETE} names no file"
+    for name, (size, digest) in listed.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, not {size}"
+        if file_sha256(file) != digest:
+            return f"{name} is not what was written"
+    return None
+
+
+def step_of(folder: Path) -> int | None:
+    """The step of a checkpoint's folder; None for any other folder."""
+    found = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(found.group(1)) if found and folder.is_dir() else None
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """Folders of checkpoints, the earliest first, whatever their state."""
+    found = [(step, f) for f in output.glob("checkpoint-*") if (step := step_of(f)) is not None]
+    return [f for _, f in sorted(found)]
+
+
+def newest_complete(output: Path) -> tuple[Path | None, list[str]]:
+    """The latest checkpoint that can be trusted, and a line for each later one that cannot."""
+    notes: list[str] = []
+    for folder in reversed(checkpoints(output)):
+        wrong = damage(folder)
+        if wrong is None:
+            return folder, notes
+        notes.append(f"{folder.name} is not used: {wrong}")
+    return None, notes
+
+
+def keep_newest(output: Path, limit: int, always: Sequence[Path] = ()) -> None:
+    """Remove all but the latest `limit` complete checkpoints and those of `always`. Damaged ones do not count."""
+    whole = [f for f in checkpoints(output) if (f / COMPLETE).is_file()]
+    for folder in whole[:-limit]:
+        if folder not in always:
+            shutil.rmtree(folder)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that a run depends on; those that are not installed are left out."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def claim(output: Path, identity: Mapping[str, Any]) -> None:
+    """Make `output` the folder of this run, or see that it already is.
+
+    Raises UsageError where the folder belongs to a run of something else: its checkpoints must not be continued.
+    """
+    file = output / RUN
+    wanted = json.loads(json.dumps(identity))
+    if not file.is_file():
+        if checkpoints(output):
+            raise UsageError(str(output), f"has checkpoints and no {RUN}", "give another output folder")
+        atomic_write(file, json.dumps(wanted, indent=1, ensure_ascii=False).encode())
+        return
+    try:
+        had = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        raise UsageError(str(file), "cannot be read", "give another output folder") from None
+    if had != wanted:
+        keys = sorted(k for k in {*wanted, *(had if isinstance(had, dict) else ())} if _get(had, k) != wanted.get(k))
+        raise UsageError(
+            str(output), f"holds a run that differs in {', '.join(keys)}", "give another output folder, or empty it"
+        )
+
+
+def _get(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def counts(samples: Sequence[tuple[str | None, int, int]]) -> dict[str, dict[str, float]]:
+    """By task_type: samples, tokens, supervised tokens, and the share of all tokens.
+
+    `samples`: (task_type, tokens, supervised tokens) of each; a sample without task_type counts as "(none)".
+    """
+    total = sum(tokens for _, tokens, _ in samples) or 1
+    table: dict[str, dict[str, float]] = {}
+    for task_type, tokens, supervised in samples:
+        row = table.setdefault(task_type or "(none)", {"samples": 0, "tokens": 0, "supervised": 0})
+        row["samples"] += 1
+        row["tokens"] += tokens
+        row["supervised"] += supervised
+    return {name: {**row, "share": row["tokens"] / total} for name, row in sorted(table.items())}
+
+
+def digests(root: Path, files: Sequence[DataFile]) -> dict[str, str]:
+    """sha256 of each data file by its name in the recipe. Raises UsageError for one that cannot be read."""
+    found = {}
+    for data in files:
+        try:
+            found[data.path] = file_sha256(root / data.path)
+        except OSError as error:
+            raise UsageError(str(root / data.path), f"cannot be read ({error.strerror})", "check the path") from None
+    return found
+
+
+def write_training(
+    output: Path, identity: Mapping[str, Any], by_task_type: Mapping[str, Mapping[str, float]], steps: int
+) -> None:
+    """Write training.json: what was trained on what, with which libraries; its curves are metrics.jsonl."""
+    content = {
+        **identity,
+        "steps": steps,
+        "task_types": by_task_type,
+        "tokens": int(sum(row["tokens"] for row in by_task_type.values())),
+        "versions": versions(),
+        "curves": METRICS,
+    }
+    atomic_write(output / TRAINING, json.dumps(content, indent=1, ensure_ascii=False).encode())
+
+
+def told(line: Mapping[str, Any]) -> str:
+    """A line of metrics.jsonl for people."""
+    if line["kind"] == "held_out":
+        parts = [f"{name} {value:.3f}" for name, value in line["channels"].items()]
+        return f"step {line['step']}: held-out {line['per_token']:.3f} ({', '.join(parts)})"
+    rate = f", {line['tokens_per_second']:,.0f} tokens/s" if line["tokens_per_second"] else ""
+    left = f", {line['seconds_left']:,.0f} s left" if line["seconds_left"] is not None else ""
+    return f"step {line['step']}: loss {line['loss']:.3f}{rate}{left}"
+
+
+def cut_metrics(file: Path, step: int) -> None:
+    """Keep the lines of metrics.jsonl up to `step`; a line that a kill cut off in its middle goes too."""
+    if not file.is_file():
+        return
+    kept = []
+    for raw in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and int(line.get("step", step + 1)) <= step:
+            kept.append(raw)
+    atomic_write(file, "".join(f"{raw}\n" for raw in kept).encode())

@@ -1,0 +1,183 @@
+"""recipe.yaml: one supervised fine-tune as a user writes it, validated before anything heavy loads.
+
+Unknown keys are errors, all mistakes are shown at once with file, line and key (yamlio.py). Paths are relative to the
+recipe's file.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from forgetbench.config_fields import Count, Strict, Switch, TaskTypePath
+from forgetbench.yamlio import load_yaml, validate
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 2e-5 as a text, since it has no dot: pydantic makes it a number. A truth value is none.
+    if isinstance(value, bool):
+        raise ValueError("write a number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Part = Annotated[Number, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class DataFile(Strict):
+    """One training file: chats, pairs or plain text (tokenise.py says how a line may look)."""
+
+    path: Text
+    weight: Positive = 1.0
+    """Loss weight of each of its samples; how much of it there is, is up to the file."""
+    task_type: TaskTypePath | None = None
+    """For samples that name none."""
+    style: Literal["auto", "chat", "raw"] = "auto"
+    """How a pair is read: auto is chat where the tokenizer has a template."""
+
+
+def _some(files: tuple[DataFile, ...]) -> tuple[DataFile, ...]:
+    # Not by min_length, which would add a second complaint to a mistake within the only file.
+    if not files:
+        raise ValueError("name at least one file")
+    return files
+
+
+Files = Annotated[tuple[DataFile, ...], AfterValidator(_some)]
+
+
+class Batching(Strict):
+    """What one process reads at once: about so many tokens (padding included), or so many samples."""
+
+    tokens: Count | None = None
+    samples: Count | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Batching:
+        if (self.tokens is None) == (self.samples is None):
+            raise ValueError("give either `tokens` or `samples`")
+        return self
+
+    @property
+    def size(self) -> int:
+        return self.tokens or self.samples or 1
+
+    @property
+    def unit(self) -> Literal["tokens", "samples"]:
+        return "samples" if self.tokens is None else "tokens"
+
+
+class LoraConfig(Strict):
+    r: Count = 64
+    alpha: Positive = 128.0
+    dropout: Part = 0.0
+    targets: Literal["all-linear"] | Annotated[tuple[Text, ...], Field(min_length=1)] = "all-linear"
+
+
+class LossConfig(Strict):
+    reduction: Literal["per_token", "per_sample"] = "per_token"
+    """per_sample: each sample counts once, whatever the length of its answer."""
+    turns: Literal["all", "last"] = "all"
+    """Assistant turns that are learnt."""
+    task_weights: dict[TaskTypePath, NotNegative] = Field(default_factory=dict)
+    """By task_type, or by its first level."""
+    token_weights: dict[Text, NotNegative] = Field(default_factory=dict)
+    """By single tokens of the vocabulary, such as the end of a turn."""
+
+    def task_weight(self, task_type: str | None) -> float:
+        """The weight of a task_type: its own, else its first level's, else 1."""
+        if task_type is None:
+            return 1.0
+        weights = self.task_weights
+        return weights.get(task_type, weights.get(task_type.split("/")[0], 1.0))
+
+
+class Replay(Strict):
+    """Other data mixed in, so that less is forgotten: `share` of each epoch's tokens."""
+
+    share: Annotated[Part, Field(gt=0)]
+    files: Files
+
+
+class Kl(Strict):
+    """Divergence to the base, added to the loss. forward: KL(base || model); reverse: KL(model || base)."""
+
+    direction: Literal["forward", "reverse"] = "forward"
+    weight: Positive = 1.0
+    tokens: Literal["supervised", "all"] = "supervised"
+
+
+class Retention(Strict):
+    """What must not be lost, judged by the gate while training."""
+
+    suite: Text
+    policy: Text = "default"
+    every: Count
+
+
+class Recipe(Strict):
+    """recipe.yaml."""
+
+    base: Text
+    """A folder, a hub id, or the alias of a model in forgetbench.yaml."""
+    data: Files
+    method: Literal["full", "lora"] = "full"
+    lora: LoraConfig = LoraConfig()
+    lr: Positive
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    floor: Annotated[Number, Field(ge=0, le=1)] = 0.1
+    """Where the cosine ends, as a share of the peak."""
+    warmup: Part = 0.04
+    """Share of the steps."""
+    weight_decay: NotNegative = 0.0
+    max_grad_norm: NotNegative = 1.0
+    steps: Count | None = None
+    epochs: Positive | None = None
+    batch: Batching = Batching(samples=8)
+    accumulation: Count = 1
+    packing: Switch = True
+    max_length: Annotated[int, Field(ge=2, strict=True)] = 2048
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: computed in bfloat16, weights and optimizer kept in float32."""
+    gradient_checkpointing: Switch = False
+    """Less memory for about a third more time."""
+    loss: LossConfig = LossConfig()
+    replay: Replay | None = None
+    kl: Kl | None = None
+    neftune_alpha: NotNegative = 0.0
+    stm_threshold: Annotated[Number, Field(gt=1)] | None = None
+    """Tokens whose perplexity under the base is above it are not learnt (2.5 in the paper)."""
+    require_task_type: Switch = False
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
+    save_every: Count = 500
+    eval_every: Count | None = None
+    keep: Count = 2
+    """Checkpoints kept on disk."""
+    held_out: tuple[DataFile, ...] = ()
+    retention: Retention | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either `steps` or `epochs`")
+        if self.method == "full" and "lora" in self.model_fields_set:
+            raise ValueError("`lora` has settings and `method` is full; write `method: lora`")
+        if self.eval_every is not None and not self.held_out:
+            raise ValueError("`eval_every` needs `held_out` files")
+        return self
+
+    def warmup_steps(self, steps: int) -> int:
+        """Whole steps of warm-up, at least one where there is any."""
+        return math.ceil(self.warmup * steps)
+
+
+def load_recipe(file: Path) -> Recipe:
+    """Read recipe.yaml. Raises UsageError, or ManyUsageErrors with all mistakes."""
+    data, lines = load_yaml(file, "recipe")
+    return validate(Recipe, data, file, lines)

@@ -1,0 +1,309 @@
+"""Training files to token ids and loss masks. Every bad sample is found here, before the first step.
+
+A line is a conversation (`messages`, or `conversations` with from/value), a pair (`prompt`, `question` or
+`instruction` [+ `input`] with `answer`, `response`, `completion` or `output`), or plain text (`text`, or a paragraph
+of a .txt). Beside it may stand `task_type`, `weight` and `tools`. A pair becomes a conversation where the tokenizer has
+a chat template, unless its file says `style: raw`. Plain text longer than the limit is cut into pieces; an answer
+never is: a longer sample is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from forgetbench.config_fields import TaskTypePath
+from forgetbench.errors import UsageError, combined
+from forgetbench.training.chat import Template, Turn, Turns, answers, inside, template_of
+from forgetbench.training.collate import Document, collate
+from forgetbench.training.data import examples
+from forgetbench.training.losses import Floats, mask_surprising, sample_weights, token_weights
+from forgetbench.training.recipe import Recipe
+from forgetbench.training.reference import document_nll
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+_FROM = {"human": "user", "gpt": "assistant"}
+_QUESTIONS = ("prompt", "question", "instruction")
+_ANSWERS = ("answer", "response", "completion", "output")
+MOST_ERRORS = 20
+Style = Literal["auto", "chat", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One document: what the model reads, and what it learns to say."""
+
+    ids: NDArray[np.int64]
+    """[length]"""
+    mask: Floats
+    """[length]: 1 where the token is supervised, else 0; entry 0 is 0."""
+    task_type: str | None
+    factor: float
+    """Weight of the sample: its own times its file's."""
+    where: str
+    """`file:line`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data file and how it is read."""
+
+    file: Path
+    weight: float = 1.0
+    task_type: str | None = None
+    """For samples that name none."""
+    style: Style = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What holds for all files of a run."""
+
+    max_length: int
+    on: Turns = "all"
+    need_task_type: bool = False
+
+
+def read_samples(sources: Sequence[Source], tokenizer: Any, reading: Reading) -> list[Sample]:
+    """All samples of all files, in their order. Raises every mistake found (at most 20 are listed) at once."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise UsageError("tokenizer", "has no fast version, which loss masks need", "convert it to tokenizer.json")
+    template = template_of(tokenizer)
+    samples: list[Sample] = []
+    errors: list[UsageError] = []
+    for source in sources:
+        found = len(samples) + len(errors)
+        for sample in _samples(source, tokenizer, template, reading):
+            if isinstance(sample, UsageError):
+                errors.append(sample)
+            else:
+                samples.append(sample)
+        if len(samples) + len(errors) == found:
+            errors.append(UsageError(str(source.file), "holds no sample", "check the file"))
+    if len(errors) > MOST_ERRORS:
+        more = UsageError("training data", f"{len(errors) - MOST_ERRORS} more mistakes", "mend these first")
+        errors = [*errors[:MOST_ERRORS], more]
+    if errors:
+        raise combined(errors)
+    return samples
+
+
+def _samples(
+    source: Source, tokenizer: Any, template: Template | None, reading: Reading
+) -> Iterator[Sample | UsageError]:
+    try:
+        for line, example in examples(source.file):
+            if isinstance(example, UsageError):
+                yield example
+                continue
+            try:
+                yield from _sample(example, f"{source.file}:{line}", source, tokenizer, template, reading)
+            except UsageError as error:
+                yield error
+    except UsageError as error:
+        yield error
+
+
+def _sample(
+    example: Any, where: str, source: Source, tokenizer: Any, template: Template | None, reading: Reading
+) -> Iterator[Sample]:
+    if isinstance(example, str):
+        example = {"text": example}
+    if not isinstance(example, Mapping):
+        raise UsageError(where, "is not an object", "write one JSON object to a line")
+    task_type = _task_type(example.get("task_type") or source.task_type, where, reading.need_task_type)
+    factor = source.weight * _weight(example.get("weight"), where)
+    turns = _turns(example, where)
+    pair = None if turns is not None else _pair(example, where)
+    if pair is not None and source.style != "raw" and (template is not None or source.style == "chat"):
+        turns = [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    if turns is not None:
+        if template is None:
+            raise UsageError(where, "is a chat, and the tokenizer has no chat template", "give one that has")
+        pieces = [_chat(turns, example.get("tools"), where, tokenizer, template, reading.on)]
+    elif pair is not None:
+        pieces = [_raw_pair(*pair, tokenizer)]
+    else:
+        pieces = _pieces(_text(example, where), tokenizer, reading.max_length)
+    for ids, mask in pieces:
+        if len(ids) > reading.max_length:
+            problem = f"has {len(ids)} tokens, the limit is {reading.max_length}"
+            raise UsageError(where, problem, "shorten it, or raise `max_length`")
+        mask[:1] = 0.0
+        if not mask.any():
+            raise UsageError(where, "has no token to learn", "give an answer, or a longer text")
+        yield Sample(ids, mask, task_type, factor, where)
+
+
+def _chat(
+    turns: Sequence[Turn], tools: Any, where: str, tokenizer: Any, template: Template, on: Turns
+) -> tuple[NDArray[np.int64], Floats]:
+    text, spans = answers(template, turns, on, where, tools=tools)
+    # The template has written BOS where it wants it.
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return (
+        np.asarray(encoded["input_ids"], dtype=np.int64),
+        np.asarray(inside(encoded["offset_mapping"], spans), dtype=np.float32),
+    )
+
+
+def _raw_pair(prompt: str, answer: str, tokenizer: Any) -> tuple[NDArray[np.int64], Floats]:
+    """Prompt and answer tokenised apart, as at inference; the answer ends in EOS."""
+    before = list(tokenizer(prompt)["input_ids"])
+    if before and before[-1] == tokenizer.eos_token_id:
+        before.pop()
+    after = _ended(list(tokenizer(answer, add_special_tokens=False)["input_ids"]), tokenizer)
+    mask = np.r_[np.zeros(len(before)), np.ones(len(after))].astype(np.float32)
+    return np.asarray([*before, *after], dtype=np.int64), mask
+
+
+def _pieces(text: str, tokenizer: Any, limit: int) -> list[tuple[NDArray[np.int64], Floats]]:
+    ids = _ended(list(tokenizer(text)["input_ids"]), tokenizer)
+    cut = [ids[i : i + limit] for i in range(0, len(ids), limit)]
+    if len(cut) > 1 and len(cut[-1]) < 2:  # one token alone predicts nothing
+        cut.pop()
+    return [(np.asarray(piece, dtype=np.int64), np.ones(len(piece), dtype=np.float32)) for piece in cut]
+
+
+def _ended(ids: list[int], tokenizer: Any) -> list[int]:
+    end = tokenizer.eos_token_id
+    return ids if end is None or (ids and ids[-1] == end) else [*ids, int(end)]
+
+
+def _turns(example: Mapping[str, Any], where: str) -> list[dict[str, Any]] | None:
+    key = next((k for k in ("messages", "conversations") if example.get(k) is not None), None)
+    if key is None:
+        return None
+    given = example[key]
+    cure = f'write `{key}` as [{{"role": "user", "content": "..."}}, ...]'
+    if isinstance(given, str):  # a CSV cell
+        try:
+            given = json.loads(given)
+        except ValueError:
+            raise UsageError(where, f"`{key}` is a text that is not JSON", cure) from None
+    if isinstance(given, Mapping | str) or not hasattr(given, "__iter__"):
+        raise UsageError(where, f"`{key}` is not a list", cure)
+    turns = []
+    for number, turn in enumerate(given, 1):
+        if not isinstance(turn, Mapping):
+            raise UsageError(where, f"turn {number} is not an object", cure)
+        role = turn.get("role", _FROM.get(str(turn.get("from")), turn.get("from")))
+        if role not in ROLES:
+            raise UsageError(where, f"turn {number} has the unknown role {role!r}", f"use one of {', '.join(ROLES)}")
+        rest = {k: v for k, v in turn.items() if k not in ("role", "from", "value", "content")}
+        content = turn.get("content", turn.get("value"))
+        if isinstance(content, list) and all(isinstance(p, Mapping) and "text" in p for p in content):
+            content = "".join(str(part["text"]) for part in content)
+        if content is None and rest.get("tool_calls"):
+            content = ""
+        if not isinstance(content, str):
+            raise UsageError(where, f"turn {number} has no text under content or value", cure)
+        if role == "assistant" and not content.strip() and not rest.get("tool_calls"):
+            raise UsageError(where, f"turn {number} is an empty answer", "write the answer, or drop the sample")
+        turns.append({"role": role, "content": content, **rest})
+    if not any(turn["role"] == "assistant" for turn in turns):
+        raise UsageError(where, "has no assistant turn", "add the answer, or give it as plain text")
+    return turns
+
+
+def _pair(example: Mapping[str, Any], where: str) -> tuple[str, str] | None:
+    question = next((k for k in _QUESTIONS if example.get(k) is not None), None)
+    if question is None:
+        return None
+    answer = next((k for k in _ANSWERS if example.get(k) is not None), None)
+    if answer is None:
+        raise UsageError(where, f"has `{question}` and no answer", f"add one of {', '.join(_ANSWERS)}")
+    for key in (question, answer):
+        if not isinstance(example[key], str):
+            raise UsageError(where, f"`{key}` is not a text", "write a text, or a chat as `messages`")
+    if not example[answer].strip():
+        raise UsageError(where, "is an empty answer", "write the answer, or drop the sample")
+    prompt = str(example[question])
+    if question == "instruction" and example.get("input"):
+        prompt = f"{prompt}\n{example['input']}"
+    return prompt, str(example[answer])
+
+
+def _text(example: Mapping[str, Any], where: str) -> str:
+    text = example.get("text")
+    if not isinstance(text, str) or not text.strip():
+        have = ", ".join(map(str, example))[:80] or "none"
+        raise UsageError(where, f"no field to train on: {have}", "name messages, prompt and answer, or text")
+    return text
+
+
+def _weight(value: Any, where: str) -> float:
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise UsageError(where, f"`weight` is {value!r}", "write a number above 0")
+    return float(value)
+
+
+def _task_type(value: Any, where: str, needed: bool) -> str | None:
+    if value is None:
+        if needed:
+            raise UsageError(where, "has no task_type", "add it to the line, or to its file in the recipe")
+        return None
+    problem = _bad_task_type(str(value)) if isinstance(value, str) else "write a text"
+    if problem:
+        raise UsageError(where, f"the task_type is {value!r}", problem)
+    return str(value)
+
+
+@lru_cache(maxsize=4096)
+def _bad_task_type(value: str) -> str | None:
+    try:
+        TypeAdapter(TaskTypePath).validate_python(value)
+    except ValidationError as error:
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return None
+
+
+def token_ids(names: Mapping[str, float], tokenizer: Any) -> dict[int, float]:
+    """Weights by token id from weights by token. Raises UsageError for what is no single token."""
+    found = {}
+    for name, weight in names.items():
+        ids = tokenizer(name, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            where = f"loss.token_weights: {name!r}"
+            raise UsageError(where, f"is {len(ids)} tokens of this tokenizer", "name single tokens")
+        found[int(ids[0])] = weight
+    return found
+
+
+def weigh(
+    samples: Sequence[Sample], recipe: Recipe, tokenizer: Any, model: Any, pad_id: int, stm: Sequence[int]
+) -> tuple[list[Document], tuple[str, ...]]:
+    """Documents with their final weights, and the names of their channels (task_types).
+
+    With `stm_threshold` the samples of `stm` are first read by `model`, which must still be the base, and their
+    surprising tokens are not learnt. Raises UsageError where nothing is left to learn.
+    """
+    by_token = token_ids(recipe.loss.token_weights, tokenizer)
+    names = [s.task_type or "(none)" for s in samples]
+    channels = tuple(sorted(set(names)))
+    masks = [s.mask for s in samples]
+    if recipe.stm_threshold is not None:
+        plain = [Document(samples[i].ids, masks[i]) for i in stm]
+        at = range(0, len(plain), 8)
+        batches = (collate(plain, [(i,) for i in range(a, min(a + 8, len(plain)))], pad_id) for a in at)
+        for i, nll in zip(stm, document_nll(model, batches), strict=True):
+            masks[i] = mask_surprising(masks[i], nll, recipe.stm_threshold)
+    documents = []
+    for sample, name, mask in zip(samples, names, masks, strict=True):
+        factor = sample.factor * recipe.loss.task_weight(sample.task_type)
+        weights = sample_weights(token_weights(sample.ids, mask, by_token), recipe.loss.reduction, factor)
+        documents.append(Document(sample.ids, weights, channels.index(name)))
+    if not any(d.weights.any() for d in documents):
+        raise UsageError("loss", "no token has a weight above 0", "raise stm_threshold or the weights")
+    return documents, channels
