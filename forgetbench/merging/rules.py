@@ -70,7 +70,8 @@ def disjoint_mean(vectors: Sequence[Floats], weights: Sequence[float]) -> Floats
     """Weighted mean of those entries whose sign is the elected one (see `ties`); 0 where there are none."""
     scaled = [np.float32(w) * v for v, w in zip(vectors, weights, strict=True)]
     positive = _sum(scaled) >= 0
-    total, share = np.zeros_like(scaled[0]), np.zeros_like(scaled[0])
+    total: Floats = np.zeros_like(scaled[0])
+    share: Floats = np.zeros_like(scaled[0])
     for vector, w in zip(scaled, weights, strict=True):
         agrees = np.where(positive, vector > 0, vector < 0)
         total += np.where(agrees, vector, np.float32(0))

@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from forgetbench.checkpoints.template import FIXED_DATE
 from forgetbench.errors import UsageError
 
@@ -124,9 +127,13 @@ def _between(template: Template, turns: Sequence[Turn], i: int, text: str, where
     return start, end
 
 
-def inside(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
-    """For each token, by its characters, whether it belongs to a span: whether it begins within it.
+def inside(offsets: Sequence[Span], spans: Sequence[Span]) -> NDArray[np.float32]:
+    """For each token, by its characters, 1 where it belongs to a span, else 0: where it begins within it.
 
     A token that begins before a span and reaches into it is the prompt's: at inference the prompt ends there.
     """
-    return [any(s <= start < e for s, e in spans) for start, _ in offsets]
+    starts = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)[:, 0]
+    mask = np.zeros(len(starts), dtype=np.float32)
+    for s, e in spans:
+        mask[(starts >= s) & (starts < e)] = 1.0
+    return mask

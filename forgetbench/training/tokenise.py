@@ -150,10 +150,7 @@ def _chat(
     text, spans = answers(template, turns, on, where, tools=tools)
     # The template has written BOS where it wants it.
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return (
-        np.asarray(encoded["input_ids"], dtype=np.int64),
-        np.asarray(inside(encoded["offset_mapping"], spans), dtype=np.float32),
-    )
+    return np.asarray(encoded["input_ids"], dtype=np.int64), inside(encoded["offset_mapping"], spans)
 
 
 def _raw_pair(prompt: str, answer: str, tokenizer: Any) -> tuple[NDArray[np.int64], Floats]:

@@ -130,6 +130,5 @@ def test_the_demos_merges_load_and_answer(demo: Path, tmp_path: Path) -> None:
         assert resolve(ModelSpec("m", str(tmp_path / method))).has_chat_template
         said = answers(tmp_path / method, tickets[0])
         assert sum(map(bool, said)) > len(said) / 2  # a merge may end some at once
-    print([right(f, *k) for k in (tickets, knowledge) for f in (demo/"models"/"sft_v1", demo/"models"/"sft_v2", tmp_path/"wise"/"alpha-0.5", tmp_path/"ties", tmp_path/"dare")])
     # The careless fine-tune lost facts; halfway back to sft_v1 some are there again.
     assert right(tmp_path / "wise" / "alpha-0.5", *knowledge) > right(demo / "models" / "sft_v2", *knowledge)

@@ -1,9 +1,9 @@
 """Peak memory and time of a merge on synthetic shards of Llama-3 8B's shapes, in bfloat16.
 
-    python -m tests.merging.memory --layers 2 --method ties
+    python -m tests.merging.memory --layers 1 --methods ties linear slerp
 
-Writes base and candidate (as `benchmarks.drift` does), merges them in a process of its own, and prints one JSON line.
-The peak is that of the process: Python, torch and all. Layers are alike in shape, so that the peak does not depend on
+Writes base and candidate (as `benchmarks.drift` does), merges them in a process of its own for each method, and prints
+one JSON line each. The peak is that of the process: Python, torch and all; Linux only. Layers are alike in shape, so that the peak does not depend on
 their number; time grows with it.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,14 @@ from pathlib import Path
 from benchmarks.drift import LAYERS, make
 
 CONFIG = {"model_type": "llama", "vocab_size": 128_256}
+
+
+def resident(which: str) -> float:
+    """VmRSS or VmHWM (its peak) in GiB. Not ru_maxrss, which a process inherits from the one that started it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{which}:"):
+            return int(line.split()[1]) / 2**20
+    raise RuntimeError(f"no {which} in /proc/self/status")
 
 
 def measure(folder: Path, method: str) -> dict[str, object]:
@@ -36,7 +43,7 @@ def measure(folder: Path, method: str) -> dict[str, object]:
     points = [models.point(folder / n) for n in ("base", "candidate", "candidate")]
     points = points[:2] if method in ("wise-ft", "slerp") else points
     alphas = (0.5,) if method in ("wise-ft", "slerp") else None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    before = resident("VmRSS")
     begun, worked = time.perf_counter(), time.process_time()
     marks: list[tuple[float, str]] = []
     (recipe,) = recipes(method, len(points), alphas=alphas)
@@ -55,18 +62,18 @@ def measure(folder: Path, method: str) -> dict[str, object]:
         "cpu_seconds": round(cpu, 1),
         "cpu_seconds_at_32_layers": round(cpu - inside + LAYERS * inside / max(1, layers), 1),
         "rss_before_gib": round(before, 2),
-        "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_rss_gib": round(resident("VmHWM"), 2),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--method", default="ties")
+    parser.add_argument("--methods", nargs="+", default=["ties"])
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(args.measure, args.method)))
+        print(json.dumps(measure(args.measure, *args.methods)))
         return
     folder = Path(tempfile.mkdtemp(prefix="merge-"))
     try:
@@ -74,8 +81,10 @@ def main() -> None:
             make(folder / name, args.layers, tuned=name == "candidate")
             (folder / name / "config.json").write_text(json.dumps(CONFIG))
             (folder / name / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
-        command = [sys.executable, "-m", "tests.merging.memory", "--measure", str(folder), "--method", args.method]
-        subprocess.run(command, check=True)
+        for method in args.methods:
+            command = [sys.executable, "-m", "tests.merging.memory", "--measure", str(folder), "--methods", method]
+            subprocess.run(command, check=True)
+            shutil.rmtree(folder / "merged")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -83,7 +83,9 @@ def test_folders_hold_what_the_formulas_say(
     tmp_path: Path, method: str, sliced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = [made.tensors(), models.tuned(1, 2.0), models.tuned(2, 2.0)]
-    base, one, two = (models.save(tmp_path / n, s, shards=i + 1) for i, (n, s) in enumerate(zip("bot", sets, strict=True)))
+    base, one, two = (
+        models.save(tmp_path / n, s, shards=i + 1) for i, (n, s) in enumerate(zip("bot", sets, strict=True))
+    )
     if sliced:  # a slice is a few rows, and shards hold a tensor or two
         monkeypatch.setattr(combine, "SLICE", 100)
         monkeypatch.setattr(stream.layout, "__defaults__", (6000,))
@@ -171,9 +173,10 @@ def test_the_folder_is_complete(tmp_path: Path) -> None:
     assert list(tmp_path.glob("**/*.tmp")) == []
     other = run([base, one, two], "dare-ties", tmp_path / "again", seed=3, density=0.25, lam=0.5)
     assert (other.folder / "merge.json").read_bytes() == (done.folder / "merge.json").read_bytes()
-    assert run([base, one, two], "linear", tmp_path / "like", like=0).folder.joinpath("generation_config.json").read_text() == (
-        base.folder / "generation_config.json"
-    ).read_text()
+    assert (
+        run([base, one, two], "linear", tmp_path / "like", like=0).folder.joinpath("generation_config.json").read_text()
+        == (base.folder / "generation_config.json").read_text()
+    )
 
 
 def test_a_template_and_tokenizer_of_the_entry_are_taken(tmp_path: Path) -> None:
@@ -302,7 +305,9 @@ def test_nan_in_an_input_names_the_tensor_and_leaves_nothing(tmp_path: Path) -> 
     values["model.layers.1.mlp.down_proj.weight"][3, 4] = float("nan")
     points = [models.save(tmp_path / "a", made.tensors()), models.save(tmp_path / "b", values)]
     for method in METHODS:
-        with pytest.raises(UsageError, match="model 'b': model.layers.1.mlp.down_proj.weight: holds NaN or infinity"):
+        with pytest.raises(
+            UsageError, match=r"model 'b': model\.layers\.1\.mlp\.down_proj\.weight: holds NaN or infinity"
+        ):
             run(points, method, tmp_path / "out", **options_of(method))
     assert {f.name for f in tmp_path.iterdir()} <= {"a", "b", "cache"}
 

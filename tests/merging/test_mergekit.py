@@ -47,7 +47,9 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> list[Checkpoint]:
     return found
 
 
-def theirs(out: Path, points: list[Checkpoint], method: str, base: Checkpoint | None, parameters: Any, each: Any) -> Any:
+def theirs(
+    out: Path, points: list[Checkpoint], method: str, base: Checkpoint | None, parameters: Any, each: Any
+) -> Any:
     from mergekit.config import MergeConfiguration
     from mergekit.merge import MergeOptions, run_merge
 
@@ -100,9 +102,7 @@ def test_ties_of_three_is_exact(points: list[Checkpoint], tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("weights", [(1, 1, 1), (0.2, 1.0, 3.0)])
 def test_linear(points: list[Checkpoint], tmp_path: Path, weights: tuple[float, ...]) -> None:
-    them = theirs(
-        tmp_path / "them", points[:3], "linear", None, {"normalize": True}, [{"weight": w} for w in weights]
-    )
+    them = theirs(tmp_path / "them", points[:3], "linear", None, {"normalize": True}, [{"weight": w} for w in weights])
     assert far(ours(tmp_path / "us", points[:3], "linear", weights=weights), them) <= 1e-6
 
 

@@ -76,7 +76,7 @@ def test_rounding_is_to_the_nearest_even() -> None:
 
 @pytest.mark.parametrize(("value", "dtype"), [(np.nan, "F32"), (np.inf, "BF16"), (70_000.0, "F16")])
 def test_what_is_no_finite_number_is_refused(value: float, dtype: str) -> None:
-    with pytest.raises(UsageError, match="layer.7: merged values are NaN or too large for"):
+    with pytest.raises(UsageError, match=r"layer\.7: merged values are NaN or too large for"):
         encode(np.float32([1.0, value]), dtype, "layer.7")
 
 

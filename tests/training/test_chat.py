@@ -87,7 +87,7 @@ def test_dates_do_not_move() -> None:
 
 
 def test_a_token_belongs_to_the_answer_where_it_begins_in_it() -> None:
-    assert chat.inside([(0, 3), (3, 6), (6, 6), (6, 9)], [(4, 7)]) == [False, False, True, True]
+    assert chat.inside([(0, 3), (3, 6), (6, 6), (6, 9)], [(4, 7)]).tolist() == [0, 0, 1, 1]
 
 
 def test_no_template_is_none() -> None:

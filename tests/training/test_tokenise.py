@@ -124,17 +124,17 @@ def test_all_bad_lines_are_named_at_once_and_many_are_cut(tmp_path: Path) -> Non
 
 def test_task_types_are_asked_for_only_where_needed(tmp_path: Path) -> None:
     assert _read(tmp_path, [{"text": "abc"}])[0].task_type is None
-    with pytest.raises(UsageError, match="d.jsonl:1: has no task_type"):
+    with pytest.raises(UsageError, match=r"d\.jsonl:1: has no task_type"):
         _read(tmp_path, [{"text": "abc"}], need_task_type=True)
 
 
 def test_broken_lines_templates_and_empty_files(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"text": "abc"}\n{"text": \n')
-    with pytest.raises(UsageError, match="b.jsonl:2: not JSON"):
+    with pytest.raises(UsageError, match=r"b\.jsonl:2: not JSON"):
         read_samples([Source(tmp_path / "b.jsonl")], tiny.tokenizer(), Reading(64))
-    with pytest.raises(UsageError, match="d.jsonl:1: the chat template fails"):
+    with pytest.raises(UsageError, match=r"d\.jsonl:1: the chat template fails"):
         _read(tmp_path, [{"messages": [U, A]}], "{% for %}")
-    with pytest.raises(UsageError, match="d.jsonl:1: is a chat, and the tokenizer has no chat template"):
+    with pytest.raises(UsageError, match=r"d\.jsonl:1: is a chat, and the tokenizer has no chat template"):
         _read(tmp_path, [{"messages": [U, A]}], None)
     with pytest.raises(ForgetbenchError, match="holds no sample"):
         _read(tmp_path, [])

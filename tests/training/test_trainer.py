@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from forgetbench.errors import ForgetbenchError, UsageError
 from forgetbench.training import manifest
 from forgetbench.training.fit import build, run
 from forgetbench.training.recipe import Recipe
-from forgetbench.training.trainer import FineTune, NotWritten
+from forgetbench.training.trainer import FineTune
 from tests.training import tiny
 
 pytestmark = pytest.mark.unit
@@ -278,132 +277,10 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         assert a["per_sample"] == pytest.approx(b["per_sample"], rel=1e-5)
 
 
-# ---- crash
-
-CHILD = """
-import os, signal, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from forgetbench.training import fit, trainer
-from forgetbench.training.recipe import Recipe
-folder, recipe, where = Path(sys.argv[1]), Recipe.model_validate_json(sys.argv[2]), sys.argv[3]
-if where == "step":
-    told = trainer.FineTune._tell
-    def tell(self, *rest):
-        told(self, *rest)
-        if self.state.global_step == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-    trainer.FineTune._tell = tell
-else:
-    save = torch.save
-    def half(value, file, *rest, **named):
-        if "checkpoint-6" in str(file) and "optimizer" in str(file):
-            Path(file).write_bytes(b"half")
-            os.kill(os.getpid(), signal.SIGKILL)
-        return save(value, file, *rest, **named)
-    torch.save = half
-fit.run(recipe, folder, str(folder / "base"), folder / "out")
-"""
-
-
-def _killed(folder: Path, recipe: Recipe, where: str) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD, str(folder), recipe.model_dump_json(exclude_unset=True), where],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert child.returncode == -signal.SIGKILL, child.stderr[-2000:]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_a_killed_run_resumes_to_the_very_weights_of_an_undisturbed_one(tmp_path: Path, method: str) -> None:
-    tiny.world(tmp_path, attention_dropout=0.1)
-    settings = {"method": method, "kl": {"direction": "forward"}, "neftune_alpha": 5.0, "accumulation": 2}
-    if method == "lora":
-        settings["lora"] = {"r": 2, "dropout": 0.1}
-    recipe = _recipe(**settings)
-    base, out = str(tmp_path / "base"), tmp_path / "out"
-    undisturbed = run(recipe, tmp_path, base, tmp_path / "whole")
-    _killed(tmp_path, recipe, "step")  # after step 5, checkpoint 3
-    assert [f.name for f in manifest.checkpoints(out)] == ["checkpoint-3"]
-    told: list[str] = []
-    if method == "full":
-        _killed(tmp_path, recipe, "save")  # while checkpoint 6 is written
-        assert manifest.newest_complete(out)[0] == out / "checkpoint-3"
-    resumed = run(recipe, tmp_path, base, out, told.append)
-    if method == "full":
-        assert told.pop(0).startswith("checkpoint-6 is not used: it has no complete.json")
-    assert told[0] == "goes on from checkpoint-3"
-    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
-    ours, theirs = load_file(resumed / name), load_file(undisturbed / name)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
-
-    def curve(folder: Path) -> list[tuple[int, float]]:
-        lines = [json.loads(line) for line in (folder / manifest.METRICS).read_text().splitlines()]
-        return [(line["step"], line["loss"]) for line in lines]
-
-    assert curve(out) == curve(tmp_path / "whole")
-
-
-def test_damaged_checkpoints_are_named_and_never_loaded(tmp_path: Path) -> None:
-    tiny.world(tmp_path)
-    out = tmp_path / "out"
-    final = run(_recipe(keep=9), tmp_path, str(tmp_path / "base"), out)
-    assert manifest.damage(final) is None
-    assert manifest.newest_complete(out) == (out / "checkpoint-8", [])
-    file = out / "checkpoint-8" / "optimizer.pt"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-1])
-    assert "bytes, not" in str(manifest.damage(out / "checkpoint-8"))
-    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert manifest.damage(out / "checkpoint-8") == "optimizer.pt is not what was written"
-    (out / "checkpoint-6" / "model.safetensors").unlink()
-    found, notes = manifest.newest_complete(out)
-    assert found == out / "checkpoint-3"
-    assert [n.split(":")[0] for n in notes] == ["checkpoint-8 is not used", "checkpoint-6 is not used"]
-
-
-def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny.world(tmp_path)
-    save = torch.save
-
-    def full(value: Any, file: Any, *rest: Any, **named: Any) -> Any:
-        if "checkpoint-6" in str(file):
-            raise OSError(28, "No space left on device")
-        return save(value, file, *rest, **named)
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(NotWritten, match=r"checkpoint-6: could not be written.*; free space") as caught:
-        run(_recipe(), tmp_path, str(tmp_path / "base"), tmp_path / "out")
-    assert "\n" not in str(caught.value)
-    monkeypatch.undo()
-    assert manifest.newest_complete(tmp_path / "out")[0] == tmp_path / "out" / "checkpoint-3"
-    run(_recipe(), tmp_path, str(tmp_path / "base"), tmp_path / "out")
-
-
-def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
-    tiny.world(tmp_path)
-    base, out = str(tmp_path / "base"), tmp_path / "out"
-    final = run(_recipe(), tmp_path, base, out)
-    before = (final / "model.safetensors").stat().st_mtime_ns
-    assert run(_recipe(), tmp_path, base, out) == final
-    assert (final / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(UsageError, match="differs in recipe"):
-        run(_recipe(lr=1e-3), tmp_path, base, out)
-    with (tmp_path / "data.jsonl").open("a") as handle:
-        handle.write("\n")
-    with pytest.raises(UsageError, match="differs in data"):
-        run(_recipe(), tmp_path, base, out)
-
-
 def test_bad_samples_are_found_before_the_first_step(tmp_path: Path) -> None:
     tiny.world(tmp_path)
     tiny.write_jsonl(tmp_path / "bad.jsonl", [{"prompt": "x", "answer": ""}, {"messages": []}])
-    with pytest.raises(ForgetbenchError, match=r"bad.jsonl:1: .*\n.*bad.jsonl:2: "):
+    with pytest.raises(ForgetbenchError, match=r"bad\.jsonl:1: .*\n.*bad\.jsonl:2: "):
         run(_recipe(data=[{"path": "bad.jsonl"}]), tmp_path, str(tmp_path / "base"), tmp_path / "out")
     assert not (tmp_path / "out" / manifest.METRICS).exists()
     with pytest.raises(UsageError, match=r"lora.targets: .*; name modules"):
