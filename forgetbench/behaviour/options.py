@@ -45,7 +45,9 @@ def option_scores(base: Side, candidate: Side) -> Iterator[tuple[str, View, Opti
 
 
 def _logprobs(side: Side, task: str, view: View) -> dict[str, list[float]]:
-    found = {}
+    found: dict[str, list[float]] = {}
+    if not any((e.identity.task, e.identity.view) == (task, view) for e in side.run.entries):
+        return found  # an endpoint that cannot rank was not asked
     for r in side.run.read_records(task, view):
         values = r.extra.get("choice_logprobs")
         if values and r.replicate == 0:
