@@ -127,6 +127,9 @@ def _distribution(
     seed: int,
     notes: list[str],
 ) -> list[Group]:
+    if "openai" in (base.point.spec.engine, candidate.point.spec.engine):
+        notes.append("distributions are not compared: an endpoint gives neither token ids nor distributions")
+        return []
     if not same_tokens(base, candidate):
         notes.append("distributions are not compared: the tokenizers differ, so that the same text has other tokens")
         return []
