@@ -29,7 +29,7 @@ from forgetbench.report.embed import Embed, Embedded, pack
 from forgetbench.report.figures import STEPS
 from forgetbench.report.words import Words, load_words
 
-STYLES = ("report.css", "figures.css", "answers.css", "behaviour.css")
+STYLES = ("report.css", "figures.css", "answers.css", "behaviour.css", "drift.css")
 SCRIPTS = ("report.js", "diff.js", "answers.js", "start.js")
 """In the order in which they are put into the page, as one."""
 
