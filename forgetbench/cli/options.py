@@ -22,9 +22,7 @@ TemperatureOption = Annotated[
 ]
 StudyOption = Annotated[
     str | None,
-    typer.Option(
-        "--study", help="what else to find out: distribution,causes,belief,drift; all; none"
-    ),
+    typer.Option("--study", help="what else to find out: distribution,causes,belief,drift; all; none"),
 ]
 ResolveOption = Annotated[
     int | None,

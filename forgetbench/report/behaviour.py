@@ -210,9 +210,7 @@ def _divergence(found: Divergence) -> Context:
 
 
 def _drift(found: Drift) -> Context:
-    from forgetbench.report.drift import heat_maps
-
-    return {"reading": list(found.reading), "maps": heat_maps(found), "notes": list(found.notes)}
+    return {"reading": list(found.reading), "notes": list(found.notes)}
 
 
 def _recovery(found: Divergence) -> str:
