@@ -70,9 +70,8 @@ def _outputs(run: Run) -> Mapping[Decoded, Outputs]:
                     looped=_flag(record, "looped"),
                     refused=record.outcome == "refused",
                 )
-                key = f"{record.task}:{record.content_hash}#{record.occurrence}"
                 mine = found[record.task, record.view, record.decode_id]
-                mine.setdefault(key, ([], record.cluster))[0].append(output)
+                mine.setdefault(str(record.key), ([], record.cluster))[0].append(output)
     return found
 
 
