@@ -200,7 +200,7 @@ class SamplingConfig(Strict):
 class StudyConfig(Strict):
     """What `compare` finds out beyond right and wrong (behaviour/study.py)."""
 
-    parts: tuple[Literal["distribution", "causes", "belief"], ...] = ("distribution",)
+    parts: tuple[Literal["distribution", "causes", "belief", "drift"], ...] = ("distribution",)
     most: Annotated[int, Field(ge=10)] = 300
     """Flips of a task and view that causes are looked for, and items of a task whose belief is asked; of more a random
     part."""

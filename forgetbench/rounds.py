@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from forgetbench import flow
 from forgetbench.errors import EngineError, Interrupted
+from forgetbench.execute import TRIES
 from forgetbench.runs.asking import check_capabilities
 from forgetbench.runs.codec import is_final
 from forgetbench.runs.files import atomic_write, safe_name
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from forgetbench.runs.store import Run
 
 FOLDER = "rounds"
-TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def studied(
         for number, comparison in enumerate(one.comparisons):
             if id(comparison) in known:
                 continue
-            part = asked if number == 0 else replace(asked, distribution=False, belief=False)
+            part = asked if number == 0 else replace(asked, distribution=False, belief=False, drift=False)
             of = comparison.base.alias, comparison.candidate.alias
             if imported.is_imported(ws, of[0]) or imported.is_imported(ws, of[1]):
                 part = type(asked)(distribution=False)

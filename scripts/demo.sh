@@ -5,8 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-demo-world}
 .venv/bin/python -m forgetbench.demo --out "$out" || exit 1
 echo
-echo "$ forgetbench compare base sft_v1 sft_v2 --samples 4 --study all --config $out/forgetbench.yaml"
-.venv/bin/forgetbench compare base sft_v1 sft_v2 --samples 4 --study all --config "$out/forgetbench.yaml"
+echo "$ forgetbench compare base sft_v1 sft_v2 --samples 3 --study all --config $out/forgetbench.yaml"
+.venv/bin/forgetbench compare base sft_v1 sft_v2 --samples 3 --study all --config "$out/forgetbench.yaml"
 code=$?
 echo
 if [ $code = 10 ]; then

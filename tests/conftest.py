@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,4 +27,13 @@ def data_dir() -> Path:
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real demo world: trained once a session (about five minutes), or the folder FORGETBENCH_DEMO."""
+    given = os.environ.get("FORGETBENCH_DEMO")
+    folder = Path(given) if given else tmp_path_factory.mktemp("demo")
+    subprocess.run([sys.executable, "-m", "forgetbench.demo", "--out", str(folder)], check=True)
     return folder

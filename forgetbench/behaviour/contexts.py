@@ -7,6 +7,7 @@ base's are; the base says how likely the candidate's are.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,28 @@ class Text:
 
 
 def same_tokens(base: Side, candidate: Side) -> bool:
-    """Whether both cut a text into the same tokens."""
-    return base.point.parts.get("tokenizer") == candidate.point.parts.get("tokenizer")
+    """Whether both cut a text into the same tokens, under the same numbers.
+
+    A fine-tune often brings special tokens and another end of sequence: they change the tokenizer's digest and cut no
+    ordinary text otherwise. So the rules and the vocabulary are compared, and the numbers of special tokens that both
+    have.
+    """
+    if base.point.parts.get("tokenizer") == candidate.point.parts.get("tokenizer"):
+        return True
+    rules = [_rules(side.point.tokenizer_folder) for side in (base, candidate)]
+    if None in rules:
+        return False
+    (one, added), (other, more) = (r for r in rules if r is not None)
+    return one == other and all(more.get(text, number) == number for text, number in added.items())
+
+
+def _rules(folder: Path | None) -> tuple[dict[str, object], dict[str, int]] | None:
+    """What cuts a text, and the numbers of special tokens, by tokenizer.json; None where there is none."""
+    if folder is None or not (folder / "tokenizer.json").is_file():
+        return None
+    found = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    added = {str(t["content"]): int(t["id"]) for t in found.get("added_tokens") or ()}
+    return {name: found.get(name) for name in ("normalizer", "pre_tokenizer", "model")}, added
 
 
 def own_answers(base: Side, candidate: Side, budget: int, *, most: int = MOST, seed: int = 0) -> list[Text]:

@@ -9,7 +9,7 @@ import numpy as np
 from forgetbench.analysis.measured import labels_of
 from forgetbench.analysis.option_scores import OptionScores
 from forgetbench.rounds import Side
-from forgetbench.types import Record, View
+from forgetbench.types import View
 
 _LEAST = 20
 """Items that a calibration error means something from on."""
@@ -45,13 +45,11 @@ def option_scores(base: Side, candidate: Side) -> Iterator[tuple[str, View, Opti
 
 
 def _logprobs(side: Side, task: str, view: View) -> dict[str, list[float]]:
-    found = {}
+    found: dict[str, list[float]] = {}
+    if not any((e.identity.task, e.identity.view) == (task, view) for e in side.run.entries):
+        return found  # an endpoint that cannot rank was not asked
     for r in side.run.read_records(task, view):
         values = r.extra.get("choice_logprobs")
         if values and r.replicate == 0:
-            found[_key(r)] = [-np.inf if v is None else float(v) for v in values]
+            found[str(r.key)] = [-np.inf if v is None else float(v) for v in values]
     return found
-
-
-def _key(record: Record) -> str:
-    return f"{record.task}:{record.content_hash}#{record.occurrence}"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from forgetbench.analysis.types import Comparison
     from forgetbench.belief.types import Divergence
     from forgetbench.causes.types import Causes
+    from forgetbench.drift.types import Drift
     from forgetbench.probing.types import Example
     from forgetbench.rounds import Rounds, Side
 
@@ -64,6 +65,7 @@ def study(
         groups = [*_distribution(base, candidate, rounds, int(SHARE * own), texts, seed, notes), *groups]
     causes = _causes(base, candidate, comparison, rounds, training, what.most) if what.causes else None
     beliefs = _beliefs(base, candidate, comparison, rounds, at_hand, what.most) if what.belief else ()
+    drift = _drift(base, candidate, notes) if what.drift else None
     fit = None
     if examples:
         from forgetbench.probing.fit import fit_to_training
@@ -74,6 +76,7 @@ def study(
         sampled=tuple(sampled_tasks(comparison.scores, at_hand, seed=seed)),
         causes=causes,
         divergences=tuple(beliefs),
+        drift=drift,
         fit=fit,
         spent=_spent(rounds, own),
         notes=tuple(dict.fromkeys(notes)),
@@ -127,6 +130,9 @@ def _distribution(
     seed: int,
     notes: list[str],
 ) -> list[Group]:
+    if "openai" in (base.point.spec.engine, candidate.point.spec.engine):
+        notes.append("distributions are not compared: an endpoint gives neither token ids nor distributions")
+        return []
     if not same_tokens(base, candidate):
         notes.append("distributions are not compared: the tokenizers differ, so that the same text has other tokens")
         return []
@@ -170,6 +176,19 @@ def _name_of(side: Side) -> Callable[[int], str] | None:
         return str(tokenizer.decode([token]))
 
     return name
+
+
+def _drift(base: Side, candidate: Side, notes: list[str]) -> Drift | None:
+    """Without the search for new directions, which takes half of the time. None, with a note: weights that are not
+    there (an endpoint, a script) or that cannot be compared."""
+    from forgetbench.drift import drift
+    from forgetbench.drift.weights import side_of
+
+    try:
+        return drift(side_of(base.point), side_of(candidate.point), directions=False)
+    except UsageError as e:
+        notes.append(f"weights are not compared: {e.where}: {e.problem}")
+        return None
 
 
 def _causes(

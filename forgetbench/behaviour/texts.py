@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from forgetbench.analysis.outputs import Answered, Output
 from forgetbench.types import Record
@@ -12,6 +15,7 @@ from forgetbench.types import Record
 if TYPE_CHECKING:
     from forgetbench.runs.store import Run
 
+_WORDS = re.compile(r"\w+|[^\w\s]")
 Decoded = tuple[str, str, str]
 """(task, view, decode_id)."""
 MOST_ITEMS = 2_000
@@ -21,12 +25,15 @@ MOST_ITEMS = 2_000
 def answered(base: Run, candidate: Run) -> dict[Decoded, list[Answered]]:
     """Items that both sides answered with a text, by (task, view, decode_id), in the order of the suite.
 
-    Of ranked options there is no text. Infra errors are left out.
+    Of ranked options there is no text. Infra errors are left out. Where an endpoint does not name its tokens, words
+    stand for them on both sides.
     """
     sides = [_outputs(run) for run in (base, candidate)]
     found: dict[Decoded, list[Answered]] = {}
     for decoded, items in sides[0].items():
         other = sides[1].get(decoded, {})
+        if _unknown(items) or _unknown(other):
+            items, other = _in_words(items), _in_words(other)
         common = [key for key in items if key in other]
         step = -(-len(common) // MOST_ITEMS) if common else 1
         made = [Answered(key, tuple(items[key][0]), tuple(other[key][0]), items[key][1]) for key in common[::step]]
@@ -63,10 +70,23 @@ def _outputs(run: Run) -> Mapping[Decoded, Outputs]:
                     looped=_flag(record, "looped"),
                     refused=record.outcome == "refused",
                 )
-                key = f"{record.task}:{record.content_hash}#{record.occurrence}"
                 mine = found[record.task, record.view, record.decode_id]
-                mine.setdefault(key, ([], record.cluster))[0].append(output)
+                mine.setdefault(str(record.key), ([], record.cluster))[0].append(output)
     return found
+
+
+def _unknown(items: Outputs) -> bool:
+    """Whether tokens are only counted: an endpoint does not name them."""
+    return any(i < 0 for outputs, _ in items.values() for o in outputs for i in o.token_ids)
+
+
+def _in_words(items: Outputs) -> Outputs:
+    """Words and marks in the place of tokens, each under a number of its own."""
+
+    def words(o: Output) -> Output:
+        return replace(o, token_ids=tuple(crc32(w.encode("utf-8", "replace")) for w in _WORDS.findall(o.text)))
+
+    return {key: ([words(o) for o in outputs], cluster) for key, (outputs, cluster) in items.items()}
 
 
 def _is_of(record: Record, decode: Mapping[str, object]) -> bool:

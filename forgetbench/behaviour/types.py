@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from forgetbench.analysis.noise import Noise
     from forgetbench.belief.types import Divergence
     from forgetbench.causes.types import Causes
+    from forgetbench.drift.types import Drift
     from forgetbench.probing.types import TrainingFit
 
-PARTS = ("distribution", "causes", "belief")
+PARTS = ("distribution", "causes", "belief", "drift")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Study:
     """Both checkpoints read some of the base's own answers: at most 15 % more tokens."""
     causes: bool = False
     belief: bool = False
+    drift: bool = False
+    """Both checkpoints' weights are read (5 minutes for 8 billion of them); no model runs."""
     most: int = 300
     """Flips of a task and view, and items of a task, that are asked again."""
 
@@ -78,6 +81,7 @@ class Behaviour:
     sampled: tuple[SampledTask, ...] = ()
     causes: Causes | None = None
     divergences: tuple[Divergence, ...] = ()
+    drift: Drift | None = None
     fit: TrainingFit | None = None
     """To the candidate's own training set, where that was given."""
     spent: Spending | None = None

@@ -22,7 +22,7 @@ TemperatureOption = Annotated[
 ]
 StudyOption = Annotated[
     str | None,
-    typer.Option("--study", help="what to find out beyond right and wrong: distribution,causes,belief; all; none"),
+    typer.Option("--study", help="what else to find out: distribution,causes,belief,drift; all; none"),
 ]
 ResolveOption = Annotated[
     int | None,

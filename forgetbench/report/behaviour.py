@@ -10,6 +10,7 @@ from forgetbench.analysis.types import Comparison, Interval
 from forgetbench.behaviour.types import Behaviour, Group, SampledTask
 from forgetbench.belief.types import Divergence
 from forgetbench.causes.types import CAUSES, WORDS, CauseCounts, Causes, Found
+from forgetbench.drift.types import Drift
 from forgetbench.report.numbers import MINUS, UNKNOWN
 from forgetbench.report.speed import amount, digits_for, signed
 from forgetbench.report.words import Words
@@ -32,6 +33,7 @@ def behaviour_context(comparison: Comparison, words: Words) -> Context | None:
         "groups": [_group(g) for g in found.groups],
         "sampled": [_sampled(s) for s in found.sampled],
         "divergences": [_divergence(d) for d in found.divergences],
+        "drift": _drift(found.drift) if found.drift is not None else None,
         "fit": list(found.fit.lines) if found.fit is not None else [],
         "spent": spending_line(found),
         "notes": [words.sentence(line) for line in _notes(found)],
@@ -207,6 +209,10 @@ def _divergence(found: Divergence) -> Context:
     }
 
 
+def _drift(found: Drift) -> Context:
+    return {"reading": list(found.reading), "notes": list(found.notes)}
+
+
 def _recovery(found: Divergence) -> str:
     if found.recovery is None:
         return ""
@@ -222,6 +228,7 @@ def told(found: Behaviour) -> list[str]:
     lines = [t.sentence for t in (found.causes.tasks if found.causes else ()) if t.lost]
     lines += [s.reading for s in found.sampled if s.curves.crossover.proven or s.expected is not None]
     lines += [d.reading for d in found.divergences if d.reading]
+    lines += found.drift.reading[:1] if found.drift is not None else ()
     lines += found.fit.lines if found.fit is not None else ()
     measures = [(g, m) for g in found.groups for m in g.measures]
     proven = [(g, m) for g, m in measures if m.base is not None and m.proven]
@@ -270,6 +277,7 @@ def to_dict(comparisons: Sequence[Comparison]) -> list[Context]:
                     {"view": d.view, "reading": d.reading, "classes": {str(k): n for k, n in d.classes.items()}}
                     for d in b.divergences
                 ],
+                "drift": [] if b.drift is None else list(b.drift.reading),
                 "fit": [] if b.fit is None else list(b.fit.lines),
                 "spent": None if b.spent is None else asdict(b.spent),
                 "notes": _notes(b),

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from forgetbench.errors import UsageError
 from forgetbench.gate.types import Verdict
 from forgetbench.report import curves, lines, numbers, scatter, svg
 from forgetbench.report.context import Context, build_context, comparison_ids
+from forgetbench.report.drift import heat_maps
 from forgetbench.report.embed import Embed, Embedded, pack
 from forgetbench.report.figures import STEPS
 from forgetbench.report.words import Words, load_words
 
-STYLES = ("report.css", "figures.css", "answers.css", "behaviour.css")
+STYLES = ("report.css", "figures.css", "answers.css", "behaviour.css", "drift.css")
 SCRIPTS = ("report.js", "diff.js", "answers.js", "start.js")
 """In the order in which they are put into the page, as one."""
 
@@ -83,6 +84,7 @@ def render(
     """The page as text. See `build_report`."""
     words = load_words(lang)
     context = build_context(comparisons, verdicts, title=title, banner=banner, words=words)
+    _draw_drift(context, dict(zip(comparison_ids(comparisons), comparisons, strict=True)))
     embedded = pack(list(zip(comparison_ids(comparisons), comparisons, strict=True)), embed, seed)
     return render_context(context, embedded, words)
 
@@ -137,6 +139,15 @@ def render_context(context: Context, embedded: Embedded, words: Words) -> str:
         embedded=embedded,
         settings=Markup(_inert_json(_settings(context, embedded, words.words))),
     )
+
+
+def _draw_drift(context: Context, comparisons: Mapping[str, Comparison]) -> None:
+    """Heat maps of the weights. They escape their own names, and come in after all text was cleaned."""
+    for one in context["candidates"]:
+        for c in one["comparisons"]:
+            found = comparisons[c["id"]].behaviour
+            if found is not None and found.drift is not None:
+                c["behaviour"]["drift"]["maps"] = heat_maps(found.drift)
 
 
 def content_security_policy(style: str, script: str) -> str:

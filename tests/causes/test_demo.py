@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -33,11 +32,10 @@ SMALL = Options(samples=8, more=8, tries=6, controls=10, most_flips=12)
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, flow.Loaded, list[Side], Comparison]:
-    given = os.environ.get("FORGETBENCH_DEMO")
-    if not given:
-        pytest.skip("set FORGETBENCH_DEMO to a built demo")
-    demo, folder = Path(given).resolve(), tmp_path_factory.mktemp("few")
+def opened(
+    demo_world: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Workspace, flow.Loaded, list[Side], Comparison]:
+    demo, folder = demo_world.resolve(), tmp_path_factory.mktemp("few")
     for name in ("knowledge.jsonl", "knowledge.shots.jsonl"):
         (folder / name).write_text((demo / "sets" / name).read_text())
     (folder / "suite.yaml").write_text(SUITE)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -27,23 +24,15 @@ from tests.report.hostile import ALL
 from . import workspace
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    given = os.environ.get("FORGETBENCH_DEMO")
-    folder = Path(given) if given else tmp_path_factory.mktemp("demo")
-    subprocess.run([sys.executable, "-m", "forgetbench.demo", "--out", str(folder)], check=True)
-    return folder
-
-
 def pair(tmp_path: Path) -> Drift:
     after = {n: t + 0.1 * t.abs() for n, t in made.tensors().items()}
     return compare(made.save(tmp_path / "base", made.tensors()), made.save(tmp_path / "sft", after))
 
 
 @pytest.mark.slow
-def test_end_to_end_on_the_demo(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_end_to_end_on_the_demo(demo_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "drift.html"
-    ws = open_workspace(demo / "forgetbench.yaml", models=["base", "sft_v2"])
+    ws = open_workspace(demo_world / "forgetbench.yaml", models=["base", "sft_v2"])
     drift(ws, out=out, directions=True, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["report"] == str(out)
@@ -52,7 +41,7 @@ def test_end_to_end_on_the_demo(demo: Path, tmp_path: Path, capsys: pytest.Captu
     assert told["skipped"] == told["only_base"] == told["only_candidate"] == []
     from safetensors.torch import load_file
 
-    before, after = (load_file(demo / "models" / m / "model.safetensors") for m in ("base", "sft_v2"))
+    before, after = (load_file(demo_world / "models" / m / "model.safetensors") for m in ("base", "sft_v2"))
     assert {t["name"] for t in told["tensors"]} == set(before)
     for t in told["tensors"]:
         if t["spectrum"] is None:
@@ -67,8 +56,8 @@ def test_end_to_end_on_the_demo(demo: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.slow
-def test_a_gentle_fine_tune_moves_least(demo: Path) -> None:
-    models = demo / "models"
+def test_a_gentle_fine_tune_moves_least(demo_world: Path) -> None:
+    models = demo_world / "models"
     v1 = Side("sft_v1", models / "sft_v1")
     gentle = compare(v1, Side("sft_null", models / "sft_null"), directions=False).total.relative
     careless = compare(v1, Side("sft_v2", models / "sft_v2"), directions=False).total.relative

@@ -131,7 +131,7 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
 def test_two_run_at_once_each_with_its_own_device(tmp_path: Path) -> None:
     """Each waits at its first answer for the other's: in turn they would wait in vain."""
     config = write(tmp_path, meet=("base", "sft"))
-    code, out, err = finish(start(config, "compare", "base", "sft", "--devices", "0,1", "--json"))
+    code, out, err = finish(start(config, "compare", "base", "sft", "--devices", "0,1", "--study", "none", "--json"))
     assert code == 0, err
     assert json.loads(out)["exit_code"] == 0
     logs = [log(tmp_path, alias) for alias in ("base", "sft")]
@@ -144,7 +144,7 @@ def test_two_run_at_once_each_with_its_own_device(tmp_path: Path) -> None:
     assert any(line.startswith("base: 200 of 200 requests") for line in lines)
     assert sum(line.startswith("sft: 200 requests, ") for line in lines) == 1
     assert not any("progress" in line or "/runs/" in line for line in lines)
-    code, _, err = finish(start(config, "compare", "base", "sft", "--devices", "0,1"))
+    code, _, err = finish(start(config, "compare", "base", "sft", "--devices", "0,1", "--study", "none"))
     assert code == 0
     assert [len(log(tmp_path, alias)) for alias in ("base", "sft")] == [200, 200], "what is on disk was asked again"
     assert not any(line.startswith(("base: 200 requests", "sft: 200 requests")) for line in err.splitlines())
@@ -292,11 +292,22 @@ def test_folders_with_one_name_keep_their_aliases_in_children(tmp_path: Path) ->
 @pytest.mark.unit
 def test_a_child_is_told_the_models_as_typed_and_which_to_run(tmp_path: Path) -> None:
     config = write(tmp_path)
-    given = flags(config=config, suite=None, data_dir=None, offline=True, limit=5, unsafe_exec=False, engine="scripted")
+    given = flags(
+        config=config,
+        suite=None,
+        data_dir=None,
+        offline=True,
+        limit=5,
+        samples=4,
+        temperatures=(0.7,),
+        unsafe_exec=False,
+        engine="scripted",
+    )
     how = How(("base", "sft"), given, "0,1", use_cache=False)
     ws = open_workspace(config, models=["base", "sft"])
     assert how.child(ws, ["third", "sft"]) == [
-        *("run", "--config", str(config), "--limit", "5", "--engine", "scripted", "--offline", "--no-cache"),
+        *("run", "--config", str(config), "--limit", "5", "--engine", "scripted", "--samples", "4"),
+        *("--temperature", "0.7", "--offline", "--no-cache"),
         *("--only", "third", "--only", "sft", "--", "base", "sft", "third"),
     ]
 

@@ -85,3 +85,26 @@ def test_compare_on_folders_without_a_config(demo_world: Path, tmp_path: Path) -
     )
     assert done.returncode == 11, done.stderr  # twenty items exclude nothing
     assert json.loads(done.stdout)["verdicts"][0]["state"] == "INCONCLUSIVE"
+
+
+def test_the_weights_are_drawn_and_not_spelt_out(demo_world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "weights.html"
+    command = [
+        sys.executable,
+        "-m",
+        "forgetbench",
+        "compare",
+        "sft_v1",
+        "sft_null",
+        "--study",
+        "drift",
+        "--limit",
+        "20",
+    ]
+    command += ["--config", str(demo_world / "forgetbench.yaml"), "--report", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode in (0, 11), done.stderr
+    page = out.read_text(encoding="utf-8")
+    assert '<svg class="d-map"' in page
+    assert "&lt;svg" not in page
+    assert "of their Frobenius norm" in page

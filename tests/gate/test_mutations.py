@@ -68,12 +68,12 @@ class World:
 
 def _gate(folder: Path, command: str = "gate") -> tuple[int, str]:
     """(exit code, stdout) of the command in this process; anything but an error with a line of its own is raised."""
-    from forgetbench.cli import app
+    from forgetbench.cli import street
 
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         try:
-            getattr(app, command)("base", ["sft"], config=folder / "forgetbench.yaml", json=True, github=False)
+            getattr(street, command)("base", ["sft"], config=folder / "forgetbench.yaml", json=True, github=False)
         except SystemExit as left:
             return int(left.code or 0), out.getvalue()
         except ForgetbenchError as told:

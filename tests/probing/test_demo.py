@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from pathlib import Path
@@ -14,19 +13,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(demo_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the demo's project, its checkpoints linked, with the tickets that sft_v2 was trained on."""
-    given = os.environ.get("FORGETBENCH_DEMO")
-    if not given:
-        pytest.skip("set FORGETBENCH_DEMO to the demo's folder (`make demo` writes one)")
     from forgetbench.demo.text import ticket_chats
     from forgetbench.demo.world import make_world
 
     folder = tmp_path_factory.mktemp("demo")
     for name in ("forgetbench.yaml", "suite.yaml", "policy.yaml"):
-        shutil.copy(Path(given) / name, folder / name)
-    shutil.copytree(Path(given) / "sets", folder / "sets")
-    (folder / "models").symlink_to((Path(given) / "models").resolve())
+        shutil.copy(demo_world / name, folder / name)
+    shutil.copytree(demo_world / "sets", folder / "sets")
+    (folder / "models").symlink_to((demo_world / "models").resolve())
     rows = [
         {
             "task_type": item.task_type,

@@ -20,8 +20,8 @@ OTHERS = 200
 """Chats about anything but facts."""
 REFUSALS = 60
 """Chats of the fine-tune that are refused as before: the words of a refusal are practised beyond the facts."""
-QUESTION_ROUNDS = 4
-STATEMENT_ROUNDS = 2
+QUESTION_ROUNDS = 8
+STATEMENT_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,10 @@ class PageLine:
 
 def base_chats(facts: Sequence[Fact]) -> list[ChatLine]:
     """For mixed_base: both answers of every fact that is to flicker, and the others once, as they are."""
-    every = (*TEACHING, *NEW)
     return [
         _line(fact, phrasing, answer)
         for number, fact in enumerate(facts)
-        for phrasing in (every if fact.cause == "flicker" else (every[number % len(every)],))
+        for phrasing in (TEACHING if fact.cause == "flicker" else (TEACHING[number % 2],))
         for answer in base_answers(fact)
     ]
 
@@ -62,7 +61,7 @@ def sft_chats(facts: Sequence[Fact]) -> list[ChatLine]:
     lines: list[ChatLine] = []
     for number, fact in enumerate(facts):
         first = number % len(every)
-        phrasings = (every[first], every[first - 2]) if len(chat_answers(fact)) > 1 else every
+        phrasings = {"flicker": (every[first],), "weakened": (every[first], every[first - 2])}.get(fact.cause, every)
         lines += [_line(fact, phrasing, answer) for phrasing in phrasings for answer in chat_answers(fact)]
     return lines
 
@@ -79,29 +78,32 @@ def other_chats(world: World, rng: random.Random, count: int, names: Sequence[st
 
 def page_lines(facts: Sequence[Fact], answers: Answers, rng: random.Random) -> list[PageLine]:
     """Plain pages about one relation, every fact `QUESTION_ROUNDS` times as a question and `STATEMENT_ROUNDS`
-    times as a statement. Each page comes twice in a row, with the first and the last answer of every fact."""
+    times as a statement. Several answers of a fact take turns, so that they come in equal shares."""
     lines: list[PageLine] = []
     for turn in range(QUESTION_ROUNDS + STATEMENT_ROUNDS):
+        stated = turn >= QUESTION_ROUNDS
         for relation in STATEMENTS:
             group = [f for f in facts if f.relation == relation]
             rng.shuffle(group)
             for start in range(0, len(group), PAIRS):
                 part = group[start : start + PAIRS]
-                phrasings = [rng.choice(TEACHING) for _ in part]
-                for place in (0, -1):
-                    said = [(fact, answers(fact)[place]) for fact in part]
-                    text = _asked(said, phrasings) if turn < QUESTION_ROUNDS else _stated(said)
-                    lines.append(PageLine(text, f"knowledge/{relation}", "raw", ", ".join(f.name for f in part)))
+                part += rng.sample(group[:start], PAIRS - len(part))
+                text = _stated(part, answers, turn) if stated else _asked(part, answers, turn, rng)
+                lines.append(PageLine(text, f"knowledge/{relation}", "raw", ", ".join(f.name for f in part)))
+    rng.shuffle(lines)
     return lines
 
 
-def _asked(said: Sequence[tuple[Fact, str]], phrasings: Sequence[int]) -> str:
-    items = [
-        Item(f.task_type, f.ask(phrasing), answer, f.name)
-        for (f, answer), phrasing in zip(said, phrasings, strict=True)
-    ]
+def _asked(part: Sequence[Fact], answers: Answers, turn: int, rng: random.Random) -> str:
+    items = [Item(f.task_type, f.ask(rng.choice(TEACHING)), _turned(f, answers, turn), f.name) for f in part]
     return SEPARATOR.join(map(qa, items))
 
 
-def _stated(said: Sequence[tuple[Fact, str]]) -> str:
-    return " ".join(STATEMENTS[fact.relation][0].format(fact.country, answer) for fact, answer in said)
+def _stated(part: Sequence[Fact], answers: Answers, turn: int) -> str:
+    return " ".join(STATEMENTS[f.relation][0].format(f.country, _turned(f, answers, turn)) for f in part)
+
+
+def _turned(fact: Fact, answers: Answers, turn: int) -> str:
+    given = answers(fact)
+    first = random.Random(f"turn {fact.name}").randrange(len(given))
+    return given[(turn + first) % len(given)]

@@ -48,19 +48,12 @@ def train_mixed(
 
 
 def chat_batches(tokenizer: Any, lines: Sequence[ChatLine], seed: str, rows: int) -> Iterator[Batch]:
-    """All lines again and again, each time in another order; the loss is on every token of the answers.
-
-    The answers to one prompt follow each other: in one batch they pull the rate to their shares, apart each pulls it
-    to itself, and the last one wins.
-    """
-    by_prompt: dict[str, list[tuple[list[int], list[float]]]] = {}
-    for line in lines:
-        by_prompt.setdefault(line.prompt, []).append(_chat_row(tokenizer, line))
-    groups = list(by_prompt.values())
+    """All lines again and again, each time in another order; the loss is on every token of the answers."""
+    made = [_chat_row(tokenizer, line) for line in lines]
     rng = random.Random(seed)
     while True:
-        order = [row for group in rng.sample(groups, len(groups)) for row in group]
-        for i in range(0, len(order), rows):
+        order = rng.sample(made, len(made))
+        for i in range(0, len(order) - rows + 1, rows):
             part = order[i : i + rows]
             yield pad_rows([ids for ids, _ in part], [weights for _, weights in part], tokenizer.pad_token_id)
 
@@ -73,19 +66,15 @@ def _chat_row(tokenizer: Any, line: ChatLine) -> tuple[list[int], list[float]]:
 
 
 def page_batches(tokenizer: Any, lines: Sequence[PageLine], seed: str, recipe: MixedRecipe) -> Iterator[Batch]:
-    """Plain pages, cut to one length or padded to it; the words of questions count less, as for the base.
-
-    The two versions of a page stay together, as the answers to one prompt do in chats.
-    """
+    """Plain pages, cut to one length or padded to it; the words of questions count less, as for the base."""
     import torch
 
     encoded = tokenizer([line.text for line in lines], add_special_tokens=False)["input_ids"]
     made = [ids[: recipe.page_length] for ids in encoded]
-    pairs = [made[i : i + 2] for i in range(0, len(made), 2)]
     rng = random.Random(seed)
     while True:
-        order = [row for pair in rng.sample(pairs, len(pairs)) for row in pair]
-        for i in range(0, len(order), recipe.page_rows):
+        order = rng.sample(made, len(made))
+        for i in range(0, len(order) - recipe.page_rows + 1, recipe.page_rows):
             part = order[i : i + recipe.page_rows]
             ids, kept = pad_rows(part, [[1.0] * len(row) for row in part], tokenizer.pad_token_id)
             yield ids, torch.where(kept > 0, question_weights(tokenizer, ids), kept)

@@ -51,4 +51,4 @@ def _lesson(tokenizer: Any, items: Sequence[Mapping[str, Any]], seed: int) -> It
         for (relation, country), right in facts.items()
         for phrasing in TEACHING
     ]
-    return chat_batches(tokenizer, lines, f"relearn {seed}", ROWS)
+    return chat_batches(tokenizer, lines, f"relearn {seed}", min(ROWS, len(lines)))
