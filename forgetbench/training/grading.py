@@ -1,0 +1,80 @@
+"""Checkpoints of training runs judged by our own gate: what `ab`, `sweep` and the retention set of `train` share.
+
+They go down the same street as those of `compare`: the same suite, pairing, statistics and policy, runs that are kept
+and never asked twice. Nothing is scored differently because we trained it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forgetbench import flow, running
+from forgetbench.config import ModelConfig
+from forgetbench.errors import UsageError
+from forgetbench.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from forgetbench.checkpoints.checkpoint import Checkpoint
+
+ADAPTER = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Grader:
+    """A suite and policy, opened once, and the base that every checkpoint is compared with."""
+
+    ws: Workspace
+    base: str
+    loaded: flow.Loaded
+    use_cache: bool = True
+
+    def point(self, alias: str, folder: Path) -> tuple[Workspace, Checkpoint]:
+        """The workspace that knows `folder` as `alias`, and the checkpoint. A LoRA adapter is put on the base."""
+        known = self.ws.config.models
+        if alias in known:
+            raise UsageError(f"model '{alias}'", "is a model of the config already", "give it another name")
+        base = known[self.base]
+        if (folder / ADAPTER).is_file():
+            model = base.model_copy(update={"adapter": str(folder.resolve())})
+        else:
+            model = ModelConfig(path=str(folder.resolve()), dtype=base.dtype, engine=base.engine,
+                                engine_args=base.engine_args)  # fmt: skip
+        ws = replace(self.ws, config=self.ws.config.model_copy(update={"models": {**known, alias: model}}))
+        return ws, flow.checkpoint(ws, alias, to_run=True)
+
+    def prepare(self, say: flow.Say) -> None:
+        """Run the base now, so that a suite that cannot be asked is known before anything is trained."""
+        point = flow.checkpoint(self.ws, self.base, to_run=True)
+        flow.policies(self.ws, self.loaded, {self.base: point}, self.base, [self.base])
+        running.run_all(self.ws, [point], self.loaded, say, use_cache=self.use_cache)
+
+    def grade(self, alias: str, folder: Path, say: flow.Say) -> flow.Judgement:
+        """Run what is missing of the checkpoint in `folder` (and of the base), compare, judge."""
+        ws, point = self.point(alias, folder)
+        names = flow.aliases(ws, self.base, [alias])
+        points = {name: point if name == alias else flow.checkpoint(ws, name, to_run=True) for name in names}
+        policies = flow.policies(ws, self.loaded, points, self.base, [alias])
+        runs = running.run_all(ws, list(points.values()), self.loaded, say, use_cache=self.use_cache)
+        (judged,) = flow.judge(ws, self.loaded, runs, policies, self.base, [alias])
+        return judged
+
+
+def open_grader(
+    base: str,
+    *,
+    config: Path | None = None,
+    suite: str | None = None,
+    policy: str | None = None,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    limit: int | None = None,
+    use_cache: bool = True,
+) -> Grader:
+    """`base`: an alias of forgetbench.yaml, or a folder. Suite and policy as `compare` takes them: a preset's name or
+    a file, relative to the working directory. Raises UsageError, ManyUsageErrors."""
+    ws = open_workspace(
+        config, models=[base], suite=suite, policy=policy, data_dir=data_dir, offline=offline, limit=limit
+    )
+    return Grader(ws, ws.chosen[0], ws.tasks(), use_cache)
