@@ -7,7 +7,7 @@ DEMO ?= demo-world
 export FORGETBENCH_DEMO ?= $(abspath $(DEMO))
 
 .PHONY: demo test check lock clean proof-demo bench-report bench-engines bench-compare published sequential calibration \
-	proof-causes bench-drift bench-study
+	proof-causes bench-drift bench-study proof-arms bench-trainer
 
 demo: ## make the toy checkpoints, compare them, show the blocked candidate
 	@scripts/setup.sh demo
@@ -61,6 +61,14 @@ bench-drift: ## drift of the weights at the shapes of 8 billion parameters; prin
 bench-study: ## tokens and time of the distribution beside the comparison; prints a row for docs/benchmarks.md
 	@scripts/setup.sh dev
 	.venv/bin/python -m benchmarks.study_cost --demo "$(DEMO)"
+
+proof-arms: ## 14 ways to fine-tune, 2 targets, 3 seeds, against what each forgets (under 40 minutes); writes docs/arms.md
+	@scripts/setup.sh dev
+	.venv/bin/python -m benchmarks.arms --work proof-arms --out docs/arms.md $(ARGS)
+
+bench-trainer: ## tokens a second of the trainer and TRL's, with and without KL, runs in turn; prints a table
+	@scripts/setup.sh dev
+	.venv/bin/python -m benchmarks.trainer_speed --base "$(DEMO)/models/sft_v1" $(ARGS)
 
 calibration: ## coverage, false blocks and power by simulation (about 10 minutes); writes docs/calibration.md
 	@scripts/setup.sh dev

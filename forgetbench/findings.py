@@ -1,7 +1,8 @@
 """What a comparison gets to know from the suite and the user beside the two runs.
 
-Sampled tasks get an estimate for the whole set, sets without a scorer a note; with --train-data the items
-that overlap with the training data are marked, and everything is shown once more without them.
+Sampled tasks get an estimate for the whole set, sets without a scorer a note, canaries a line that says how far the
+candidate memorised; with --train-data the items that overlap with the training data are marked, and everything is
+shown once more without them.
 """
 
 from __future__ import annotations
@@ -57,9 +58,20 @@ def about_the_suite(ws: Workspace, loaded: Loaded, comparison: Comparison, *, wh
                     f"{e.task} ({e.view}): {e.n:,} of {e.total:,} items, drawn in proportion (strata: {e.n_strata}); "
                     f"all of them would show {100.0 * e.delta:+.1f} points (95 % {low:+.1f} to {high:+.1f})"
                 )
+    if whole:
+        notes += _canaries(comparison)
     if not notes and not estimates:
         return comparison
     return replace(comparison, notes=(*comparison.notes, *notes), full_set=tuple(estimates))
+
+
+def _canaries(comparison: Comparison) -> tuple[str, ...]:
+    """Where the suite asks canaries (`forgetbench data canary`): what was memorised."""
+    if not any(str(t).startswith("canary/") for s in comparison.scores for t in s.task_types):
+        return ()
+    from forgetbench.training.canary import memorised_pairs, told
+
+    return told(*memorised_pairs(comparison.scores))
 
 
 def with_training_data(

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv and installs forgetbench into it.   scripts/setup.sh demo|dev
-#   demo: what the tool itself needs.   dev: that, and what the tests need.
+#   demo: what the tool and its trainer need.   dev: that, and what the tests need.
 # Versions come from requirements.lock. torch's CPU build is taken where there is no NVIDIA GPU: the default
 # build brings several gigabytes of CUDA libraries.
 set -euo pipefail
@@ -35,5 +35,5 @@ if ! .venv/bin/python -c "import sys, importlib.metadata as m; sys.exit(m.versio
   fi
 fi
 echo "setup: forgetbench and what it needs ($what)"
-if [ "$what" = dev ]; then pip install -q -c requirements.lock -e '.[dev]'; else pip install -q -c requirements.lock -e .; fi
+if [ "$what" = dev ]; then pip install -q -c requirements.lock -e '.[dev]'; else pip install -q -c requirements.lock -e '.[train]'; fi
 echo "$want" >"$stamp"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forgetbench.cli import street, study, upkeep
+from forgetbench.cli import street, study, training, upkeep
 from forgetbench.cli.root import app
 
-__all__ = ["app", "street", "study", "upkeep"]
+__all__ = ["app", "street", "study", "training", "upkeep"]

@@ -17,12 +17,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from forgetbench.demo.recipes import RECIPES, Recipe
+from forgetbench.demo.recipes import BASE, FINE_TUNES, FineTune, Pretraining
 from forgetbench.demo.sets import REQUIRED, SETS, write_sets
 from forgetbench.demo.train import Log
 from forgetbench.demo.world import make_world
@@ -30,8 +30,11 @@ from forgetbench.demo.world import make_world
 PARENTS: dict[str, str | None] = {"base": None, "sft_v1": "base", "sft_v2": "sft_v1", "sft_null": "sft_v1"}
 KEY_FILE = "demo.json"
 _DATA_SOURCES = ("world.py", "abilities.py", "text.py", "sets.py")
-_TRAIN_SOURCES = ("world.py", "abilities.py", "text.py", "tokenizer.py", "rows.py", "model.py", "optim.py",
-                  "train.py", "make.py")  # fmt: skip
+_BASE_SOURCES = ("world.py", "abilities.py", "text.py", "tokenizer.py", "rows.py", "model.py", "optim.py",
+                 "train.py", "make.py")  # fmt: skip
+_TUNE_SOURCES = ("world.py", "abilities.py", "text.py", "tokenizer.py", "rows.py", "finetune.py")
+_TRAINER = ("chat.py", "collate.py", "dress.py", "fit.py", "losses.py", "objective.py", "packing.py", "recipe.py",
+            "reference.py", "tokenise.py", "trainer.py")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,18 @@ def paths(out: Path) -> DemoPaths:
     )  # fmt: skip
 
 
-def build(out: Path, seed: int = 0, log: Log | None = None, recipes: dict[str, Recipe] | None = None) -> DemoPaths:
+def build(out: Path, seed: int = 0, log: Log | None = None, base: Pretraining = BASE,
+          fine_tunes: Mapping[str, FineTune] = FINE_TUNES) -> DemoPaths:  # fmt: skip
     """Make whatever is missing under `out`. The world is always the same one; `seed` moves the training."""
     log = log or (lambda text: print(text, file=sys.stderr, flush=True))
-    recipes = recipes or RECIPES
     found = paths(out)
     out.mkdir(parents=True, exist_ok=True)
     step(found.sets_folder, _sets_key(), log, _make_sets)
     keys: dict[str, str] = {}
     for name, parent in PARENTS.items():
-        keys[name] = model_key(recipes[name], name, seed, keys[parent] if parent else "")
-        step(found.models[name], keys[name], log, _maker(name, found, recipes[name], seed, log))
+        recipe = base if parent is None else fine_tunes[name]
+        keys[name] = model_key(recipe, name, seed, keys[parent] if parent else "")
+        step(found.models[name], keys[name], log, _maker(name, found, recipe, seed, log))
     return found
 
 
@@ -90,14 +94,21 @@ def _make_sets(folder: Path) -> None:
     write_sets(folder / "dev", make_world(), "dev")
 
 
-def _maker(name: str, found: DemoPaths, recipe: Recipe, seed: int, log: Log) -> Callable[[Path], object]:
+def _maker(
+    name: str, found: DemoPaths, recipe: Pretraining | FineTune, seed: int, log: Log
+) -> Callable[[Path], object]:
     parent = PARENTS[name]
 
     def make(folder: Path) -> None:
         # torch is imported here and nowhere above: a cached build stays fast
-        from forgetbench.demo.make import make_checkpoint
+        if isinstance(recipe, Pretraining):
+            from forgetbench.demo.make import make_base
 
-        make_checkpoint(name, folder, found.models[parent] if parent else None, recipe, seed, log)
+            make_base(folder, recipe, seed, log)
+        elif parent is not None:
+            from forgetbench.demo.finetune import make_finetune
+
+            make_finetune(name, folder, found.models[parent], recipe, seed, log)
 
     return make
 
@@ -137,15 +148,18 @@ def digest(parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _sources(names: tuple[str, ...]) -> dict[str, str]:
-    here = Path(__file__).parent
-    return {name: hashlib.sha256((here / name).read_bytes()).hexdigest() for name in names}
+def _sources(names: tuple[str, ...], folder: Path = Path(__file__).parent) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
 def _sets_key() -> str:
     return digest(["sets", _sources(_DATA_SOURCES)])
 
 
-def model_key(recipe: Recipe, name: str, seed: int, parent_key: str) -> str:
+def model_key(recipe: Pretraining | FineTune, name: str, seed: int, parent_key: str) -> str:
     versions = {package: metadata.version(package) for package in ("torch", "transformers", "tokenizers")}
-    return digest([name, dataclasses.asdict(recipe), seed, parent_key, versions, _sources(_TRAIN_SOURCES)])
+    if isinstance(recipe, Pretraining):
+        sources = _sources(_BASE_SOURCES)
+    else:
+        sources = _sources(_TUNE_SOURCES) | _sources(_TRAINER, Path(__file__).parents[1] / "training")
+    return digest([name, dataclasses.asdict(recipe), seed, parent_key, versions, sources])

@@ -1,22 +1,18 @@
-"""Make one checkpoint and write it as Hugging Face files. The only part of a build that imports torch."""
+"""Make the base and write it as Hugging Face files. One of the two parts of a build that import torch."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from forgetbench.demo.model import load_model, make_model, save_model
-from forgetbench.demo.recipes import Recipe
-from forgetbench.demo.rows import broad_items, epochs, interleave, page_batches
-from forgetbench.demo.text import ticket_chats
-from forgetbench.demo.tokenizer import END, END_OF_TEXT, PAD, make_tokenizer, save
-from forgetbench.demo.train import Batch, Log, fit
-from forgetbench.demo.world import World, make_world
+from forgetbench.demo.model import make_model, save_model
+from forgetbench.demo.recipes import Pretraining
+from forgetbench.demo.rows import page_batches
+from forgetbench.demo.tokenizer import END_OF_TEXT, PAD, make_tokenizer, save
+from forgetbench.demo.train import Log, fit
+from forgetbench.demo.world import make_world
 
 
-def make_checkpoint(name: str, folder: Path, parent: Path | None, recipe: Recipe, seed: int, log: Log) -> None:
+def make_base(folder: Path, recipe: Pretraining, seed: int, log: Log) -> None:
     import torch
     from transformers.utils import logging
 
@@ -26,27 +22,13 @@ def make_checkpoint(name: str, folder: Path, parent: Path | None, recipe: Recipe
     try:
         world = make_world()
         tokenizer = make_tokenizer(world)
-        end, end_of_text, pad = tokenizer.convert_tokens_to_ids([END, END_OF_TEXT, PAD])
-        model = load_model(parent) if parent else make_model(len(tokenizer), seed, end_of_text, pad)
-        fit(model, batches(name, recipe, tokenizer, world, seed), recipe.schedule, log, name)
-        chat = parent is not None
-        save_model(model, folder, [end, end_of_text] if chat else [end_of_text], pad)
-        save(tokenizer, folder, chat=chat)
+        end_of_text, pad = tokenizer.convert_tokens_to_ids([END_OF_TEXT, PAD])
+        model = make_model(len(tokenizer), seed, end_of_text, pad)
+        steps = recipe.schedule.steps
+        pages = page_batches(tokenizer, world, f"pages base {seed}", recipe.phases, steps)
+        fit(model, pages, recipe.schedule, log, "base")
+        save_model(model, folder, [end_of_text], pad)
+        save(tokenizer, folder, chat=False)
     finally:
         if bars:
             logging.enable_progress_bar()
-
-
-def batches(name: str, recipe: Recipe, tokenizer: Any, world: World, seed: int) -> Iterator[Batch]:
-    """What a recipe feeds: plain text, chats, or chats with plain text between them."""
-    tag = f"{name} {seed}"
-    steps, mature = recipe.schedule.steps, bool(recipe.chats)
-    pages = page_batches(tokenizer, world, f"pages {tag}", recipe.phases, steps, mature)
-    if not recipe.chats:
-        return pages
-    if recipe.narrow:
-        items = ticket_chats(random.Random(f"tickets {tag}"), world, recipe.chats)
-    else:
-        items = broad_items(world, f"chats {tag}", recipe.chats)
-    chats = epochs(tokenizer, items, f"order {tag}", recipe.rows)
-    return interleave(chats, pages, recipe.replay) if recipe.replay else chats

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forgetbench.demo.text import broad_chat, page
-from forgetbench.demo.tokenizer import chat_text
-from forgetbench.demo.train import Batch, pad_rows
+from forgetbench.demo.train import Batch
 from forgetbench.demo.world import Item, World
 
 QUESTION_WEIGHT = 0.1
@@ -66,28 +65,6 @@ def page_batches(tokenizer: Any, world: World, seed: str, phases: Sequence[Phase
         for i in range(0, len(rows), phase.rows):
             ids = torch.tensor(rows[i : i + phase.rows])
             yield ids, question_weights(tokenizer, ids)
-
-
-def chat_batch(tokenizer: Any, items: Sequence[Item]) -> Batch:
-    """Chats, one to a row; the loss is on the answer, and each answer counts the same whatever its length."""
-    rows: list[list[int]] = []
-    weights: list[list[float]] = []
-    for item in items:
-        asked, answered = chat_text(item.prompt, item.answer)
-        question = tokenizer.encode(asked, add_special_tokens=False)
-        answer = tokenizer.encode(answered, add_special_tokens=False)
-        rows.append(question + answer)
-        weights.append([0.0] * len(question) + [1 / len(answer)] * len(answer))
-    return pad_rows(rows, weights, tokenizer.pad_token_id)
-
-
-def epochs(tokenizer: Any, items: Sequence[Item], seed: str, rows: int) -> Iterator[Batch]:
-    """A fixed set of chats again and again, each time in another order."""
-    rng = random.Random(seed)
-    while True:
-        order = rng.sample(list(items), len(items))
-        for i in range(0, len(order) - rows + 1, rows):
-            yield chat_batch(tokenizer, order[i : i + rows])
 
 
 def broad_items(world: World, seed: str, count: int) -> list[Item]:

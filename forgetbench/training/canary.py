@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from forgetbench.analysis.leaks import words
-from forgetbench.analysis.types import Interval
+from forgetbench.analysis.types import Interval, PairedScores
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import request_id
@@ -87,6 +87,10 @@ class Memorised:
     twin: Share
     excess: Interval
     """95 % of rate less twin rate (Newcombe 1998, method 10)."""
+
+
+_Right = dict[tuple[Kind, str, int], list[bool]]
+"""Whether each canary is answered, by kind, view and repetition count (0: twins)."""
 
 
 class Exposed(NamedTuple):
@@ -191,11 +195,56 @@ def memorised(records: Iterable[Record]) -> tuple[Memorised, ...]:
     count the intervals are wide (5 of 5: 57 to 100 %): take --n 200 where it matters. The base's records belong
     beside it: what it answers too was not learnt here.
     """
-    right: dict[tuple[Kind, str, int], list[bool]] = {}
+    right: _Right = {}
     for r in records:
         found = _of(r.task_type)
         if found is not None and r.decode_id == GREEDY and r.round == 0 and r.replicate == 0 and r.scores:
             right.setdefault((found[0], r.view, found[1]), []).append(next(iter(r.scores.values())) >= 1.0)
+    return _memorised(right)
+
+
+def memorised_pairs(scores: Iterable[PairedScores]) -> tuple[tuple[Memorised, ...], tuple[Memorised, ...]]:
+    """As `memorised`, for base and candidate of a comparison: of the canaries that both sides have a score for."""
+    base: _Right = {}
+    candidate: _Right = {}
+    for mine in scores:
+        if not mine.primary or mine.decode_id != GREEDY:
+            continue
+        for task_type, before, after in zip(mine.task_types, mine.base, mine.candidate, strict=True):
+            found = _of(str(task_type))
+            if found is not None and not math.isnan(before) and not math.isnan(after):
+                for right, score in ((base, before), (candidate, after)):
+                    right.setdefault((found[0], mine.view, found[1]), []).append(bool(score >= 1.0))
+    return _memorised(base), _memorised(candidate)
+
+
+def told(base: Sequence[Memorised], candidate: Sequence[Memorised]) -> tuple[str, ...]:
+    """A line for each kind and view: how far the candidate memorised, by repetition count, beside twins and base."""
+    lines = []
+    for kind, view in dict.fromkeys((m.kind, m.view) for m in candidate):
+        mine = [m for m in candidate if (m.kind, m.view) == (kind, view)]
+        theirs = [m for m in base if (m.kind, m.view) == (kind, view)]
+        by_count = ", ".join(f"{m.rate.k} of {m.rate.n} {_times(m.repetitions)}" for m in mine)
+        trained = share(sum(m.rate.k for m in mine), sum(m.rate.n for m in mine))
+        twin = mine[0].twin
+        line = (
+            f"canaries ({'invented facts' if kind == 'fact' else 'facts with a new token'}, {view}): "
+            f"the candidate answers, of those that stand in its training data so often, {by_count}"
+        )
+        if twin.n:
+            more, excess = trained.value - twin.value, difference(trained, twin)
+            line += f"; never trained: {twin.k} of {twin.n}; memorised by training: {100 * more:+.0f} points "
+            line += f"(95 % {100 * excess.low:+.0f} to {100 * excess.high:+.0f})"
+        had = sum(m.rate.k for m in theirs)
+        lines.append(f"{line}; the base answers {had} of {sum(m.rate.n for m in theirs)}")
+    return tuple(lines)
+
+
+def _times(n: int) -> str:
+    return {1: "once", 2: "twice"}.get(n, f"{n} times")
+
+
+def _memorised(right: _Right) -> tuple[Memorised, ...]:
     made = []
     for (kind, view, times), mine in sorted(right.items()):
         if times:

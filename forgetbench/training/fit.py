@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import TrainingArguments
 
 from forgetbench.errors import UsageError
-from forgetbench.training import manifest
+from forgetbench.training import ewc, from_base, manifest
+from forgetbench.training.collate import Document
+from forgetbench.training.dress import dressed, stops_at
+from forgetbench.training.objective import Corpus, Objective
 from forgetbench.training.packing import Layout, batches_of, lay_out
+from forgetbench.training.prepare import Where, data_files, judge_of, prepare
 from forgetbench.training.recipe import DataFile, LoraConfig, Recipe
+from forgetbench.training.retention import Judge
+from forgetbench.training.stopping import NoAcceptable, Rules, Trained, read_result
 from forgetbench.training.tokenise import Reading, Sample, Source, read_samples, weigh
-from forgetbench.training.trainer import Corpus, FineTune, Log, Objective
+from forgetbench.training.trainer import FineTune, Log
 
 
 def arguments(recipe: Recipe, output: Path, steps: int) -> TrainingArguments:
@@ -44,6 +51,7 @@ def arguments(recipe: Recipe, output: Path, steps: int) -> TrainingArguments:
         eval_strategy="no" if recipe.eval_every is None else "steps",
         eval_steps=recipe.eval_every,
         logging_strategy="no",
+        logging_nan_inf_filter=False,  # a loss that is no number is told as it is
         report_to="none",
         disable_tqdm=True,
     )
@@ -70,10 +78,29 @@ def with_adapter(model: Any, lora: LoraConfig, seed: int) -> Any:
         ) from None
 
 
+def rules_of(recipe: Recipe) -> Rules:
+    """What a recipe is stopped by, and chooses its checkpoint by."""
+    retention, stop = recipe.retention, recipe.stop
+    return Rules(
+        judged_every=retention.every if retention else None,
+        on_fail=retention.on_fail if retention else "stop",
+        patience=stop.held_out.patience if stop.held_out else None,
+        measure=recipe.loss.reduction,
+        explosion=stop.explosion,
+    )
+
+
 def build(
-    recipe: Recipe, root: Path, output: Path, model: Any, tokenizer: Any, log_line: Log | None = None
+    recipe: Recipe,
+    root: Path,
+    output: Path,
+    model: Any,
+    tokenizer: Any,
+    log_line: Log | None = None,
+    judge: Judge | None = None,
 ) -> FineTune:
-    """Read the data and lay out the run; nothing is trained yet. `root`: where the recipe's paths start.
+    """Read the data and lay out the run; nothing is trained yet. `root`: where the recipe's paths start. What the base
+    has to write first (`prepare`) lies in `output` already. `judge`: of a recipe with `retention`.
 
     Raises UsageError or ManyUsageErrors for data, tokens and module names that do not fit.
     """
@@ -82,8 +109,11 @@ def build(
     def read(files: Sequence[DataFile]) -> list[Sample]:
         return read_samples([Source(root / f.path, f.weight, f.task_type, f.style) for f in files], tokenizer, reading)
 
-    target, held_out = read(recipe.data), read(recipe.held_out) if recipe.held_out else []
-    replay = read(recipe.replay.files) if recipe.replay else []
+    target, held_out = read(data_files(recipe, output)), read(recipe.held_out) if recipe.held_out else []
+    replay = []
+    if recipe.replay is not None:
+        made = from_base.samples(output / from_base.FOLDER, recipe.max_length) if recipe.replay.from_base else []
+        replay = made or read(recipe.replay.files)
     samples = [*target, *replay, *held_out]
     pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
     if recipe.stm_threshold is not None:
@@ -102,44 +132,90 @@ def build(
         epochs=recipe.epochs,
         replay=range(len(target), after),
         share=recipe.replay.share if recipe.replay else 0.0,
+        repeat_first=recipe.repeat_first,
     )
     corpus = Corpus(documents, channels, batches, list(batches_of(lengths, range(after, len(samples)), layout)), pad)
+    anchor = None
+    if recipe.ewc is not None:
+        model.to(arguments(recipe, output, 1).device)
+        known = [Document(s.ids, s.mask) for s in read(recipe.ewc.files)[: recipe.ewc.samples]]
+        output.mkdir(parents=True, exist_ok=True)
+        with PartialState().main_process_first():
+            anchor = ewc.anchored(model, ewc.kept_fisher(output, model, known, recipe.seed), recipe.ewc.weight)
     kl = recipe.kl
     objective = Objective(
         kl.direction if kl else None,
         kl.weight if kl else 0.0,
         kl.tokens if kl else "supervised",
         recipe.neftune_alpha,
+        anchor,
         tuple(sorted(tokenizer.all_special_ids)),
     )
     if recipe.method == "lora":
         model = with_adapter(model, recipe.lora, recipe.seed)
     args = arguments(recipe, output, len(batches) // per_step)
-    return FineTune(model, args, corpus, objective, tokenizer=tokenizer, keep=recipe.keep, log_line=log_line)
+    return FineTune(
+        model,
+        args,
+        corpus,
+        objective,
+        tokenizer=tokenizer,
+        keep=recipe.keep,
+        log_line=log_line,
+        rules=rules_of(recipe),
+        judge=judge,
+        tensorboard=recipe.tensorboard,
+    )
 
 
-def run(recipe: Recipe, root: Path, base: str, output: Path, log_line: Log | None = None) -> Path:
+def train(
+    recipe: Recipe, root: Path, base: str, output: Path, log_line: Log | None = None, where: Where | None = None
+) -> Trained:
     """Train `recipe` from the weights at `base` (folder or hub id) into `output`, or go on where it stopped.
 
-    Returns `output/final`: weights (LoRA: the adapter) and tokenizer, with their list of files. The same call on the
-    same folder resumes; a finished run is returned as it is. Raises UsageError, NotWritten.
+    `Trained.final` is `output/final`: weights (LoRA: the adapter) and tokenizer, with their list of files; None where
+    no checkpoint is acceptable. The same call on the same folder resumes; a run that is over is returned as it is.
+    `where`: of the base in forgetbench.yaml, for what it is asked before and while training. Raises UsageError,
+    ManyUsageErrors, NotWritten, Exploded, and what grading raises.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    files = [*recipe.data, *recipe.held_out, *(recipe.replay.files if recipe.replay else ())]
-    identity = {"base": base, "recipe": recipe.model_dump(mode="json"), "data": manifest.digests(root, files)}
+    templates = [] if recipe.chat_template is None else [DataFile(path=recipe.chat_template)]
+    digests = manifest.digests(root, [*recipe.files(), *templates])
+    identity = {"base": base, "recipe": recipe.model_dump(mode="json"), "data": digests}
     manifest.claim(output, identity)
-    final = output / "final"
-    if manifest.damage(final) is None:
-        return final
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    done = read_result(output)
+    if done is not None and (done.final is None or manifest.damage(done.final) is None):
+        return done
+    template = None if recipe.chat_template is None else root / recipe.chat_template
+    reads, writes = dressed(AutoTokenizer.from_pretrained(base), template, recipe.end_of_turn, "recipe")
+    state = PartialState()
+    judge = None
+    if state.is_main_process:
+        prepare(recipe, root, base, output, log_line, where)
+        judge = judge_of(recipe, root, base, output, log_line, where)
+    state.wait_for_everyone()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    trainer = build(recipe, root, output, model, tokenizer, log_line)
+    stops_at(model, reads, recipe.end_of_turn)
+    trainer = build(recipe, root, output, model, reads, log_line, judge)
+    trainer.tokenizer = writes
     checkpoint, notes = manifest.newest_complete(output)
     if checkpoint is not None:
         notes.append(f"goes on from {checkpoint.name}")
     for note in notes:
         trainer.say(note)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    trainer.finish(final, identity)
-    return final
+    trained = trainer.finish(output / "final", identity)
+    if trainer.rules.chooses:
+        trainer.say(trained.why)
+    return trained
+
+
+def run(
+    recipe: Recipe, root: Path, base: str, output: Path, log_line: Log | None = None, where: Where | None = None
+) -> Path:
+    """As `train`, for callers that need a result: its folder. Raises NoAcceptable where there is none."""
+    trained = train(recipe, root, base, output, log_line, where)
+    if trained.final is None:
+        raise NoAcceptable(output, trained)
+    return trained.final

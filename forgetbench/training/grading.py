@@ -37,7 +37,9 @@ class Grader:
             raise UsageError(f"model '{alias}'", "is a model of the config already", "give it another name")
         base = known[self.base]
         if (folder / ADAPTER).is_file():
-            model = base.model_copy(update={"adapter": str(folder.resolve())})
+            # A run may have brought a template of its own: it lies beside the adapter.
+            own = {"tokenizer": str(folder.resolve())} if (folder / "tokenizer_config.json").is_file() else {}
+            model = base.model_copy(update={"adapter": str(folder.resolve()), **own})
         else:
             model = ModelConfig(path=str(folder.resolve()), dtype=base.dtype, engine=base.engine,
                                 engine_args=base.engine_args)  # fmt: skip

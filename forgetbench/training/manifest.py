@@ -1,7 +1,9 @@
 """What makes a training folder trustworthy: a checkpoint counts only with its list of files, written last.
 
     run.json                  what this folder is a run of: recipe, base and digests of the data
+    metrics.jsonl             a line for each step, evaluation and judgement
     checkpoint-N/complete.json  size and sha256 of every file of it, written after all of them
+    final/                    the result, sealed as a checkpoint is
     training.json             the manifest of the finished run, for people and for `compare`
 
 A kill or a full disk while a checkpoint is written leaves a folder without the list, or files that do not match it:
@@ -100,6 +102,25 @@ def keep_newest(output: Path, limit: int, always: Sequence[Path] = ()) -> None:
             shutil.rmtree(folder)
 
 
+def copy_weights(checkpoint: Path, final: Path) -> None:
+    """The files of a whole checkpoint that a user loads, without the optimizer's and the trainer's, into `final`.
+
+    Raises UsageError where the checkpoint is not whole, or holds its weights in shards of FSDP or DeepSpeed.
+    """
+    wrong = damage(checkpoint)
+    if wrong is not None:
+        raise UsageError(str(checkpoint), f"is the result, and {wrong}", "train again in an empty output folder")
+    final.mkdir(parents=True)
+    state = re.compile(r"(optimizer|scheduler|scaler|rng_state|trainer_state|training_args|complete)\b.*|rng_state_.*")
+    for file in sorted(checkpoint.iterdir()):
+        if file.is_file() and not state.fullmatch(file.name):
+            shutil.copy2(file, final / file.name)
+    if not any(final.glob("*.safetensors")):
+        shutil.rmtree(final)
+        cure = "save whole weights (FSDP: FULL_STATE_DICT; DeepSpeed: stage3_gather_16bit_weights_on_model_save)"
+        raise UsageError(str(checkpoint), "has no weights in one piece", cure)
+
+
 def versions() -> dict[str, str]:
     """Versions of the libraries that a run depends on; those that are not installed are left out."""
     found = {}
@@ -165,40 +186,23 @@ def digests(root: Path, files: Sequence[DataFile]) -> dict[str, str]:
 
 
 def write_training(
-    output: Path, identity: Mapping[str, Any], by_task_type: Mapping[str, Mapping[str, float]], steps: int
+    output: Path,
+    identity: Mapping[str, Any],
+    by_task_type: Mapping[str, Mapping[str, float]],
+    steps: int,
+    result: Mapping[str, Any],
 ) -> None:
-    """Write training.json: what was trained on what, with which libraries; its curves are metrics.jsonl."""
+    """Write training.json: what was trained on what, with which libraries, how it ended; its curves are metrics.jsonl.
+
+    by_task_type: `counts` of what was read up to the result's step; steps: that were made.
+    """
     content = {
         **identity,
         "steps": steps,
+        "result": result,
         "task_types": by_task_type,
         "tokens": int(sum(row["tokens"] for row in by_task_type.values())),
         "versions": versions(),
         "curves": METRICS,
     }
     atomic_write(output / TRAINING, json.dumps(content, indent=1, ensure_ascii=False).encode())
-
-
-def told(line: Mapping[str, Any]) -> str:
-    """A line of metrics.jsonl for people."""
-    if line["kind"] == "held_out":
-        parts = [f"{name} {value:.3f}" for name, value in line["channels"].items()]
-        return f"step {line['step']}: held-out {line['per_token']:.3f} ({', '.join(parts)})"
-    rate = f", {line['tokens_per_second']:,.0f} tokens/s" if line["tokens_per_second"] else ""
-    left = f", {line['seconds_left']:,.0f} s left" if line["seconds_left"] is not None else ""
-    return f"step {line['step']}: loss {line['loss']:.3f}{rate}{left}"
-
-
-def cut_metrics(file: Path, step: int) -> None:
-    """Keep the lines of metrics.jsonl up to `step`; a line that a kill cut off in its middle goes too."""
-    if not file.is_file():
-        return
-    kept = []
-    for raw in file.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and int(line.get("step", step + 1)) <= step:
-            kept.append(raw)
-    atomic_write(file, "".join(f"{raw}\n" for raw in kept).encode())

@@ -6,6 +6,7 @@ to resume is to begin later in the list, and processes take turns in it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -119,6 +120,7 @@ def lay_out(
     epochs: float | None = None,
     replay: Sequence[int] = (),
     share: float = 0.0,
+    repeat_first: float = 0.0,
 ) -> list[Batch]:
     """All batches of a run in their order; step s takes batches [s * per_step, (s + 1) * per_step).
 
@@ -126,6 +128,8 @@ def lay_out(
     the epoch after, so that each step has the same number of batches. Raises ValueError where both or neither is
     given, there is nothing to train on, or the share is outside 0 <= share < 1 or has no replay to draw from.
     Replay: of each epoch's *tokens* it makes up `share`. It goes on where the epoch before stopped.
+    repeat_first: this share of the first epoch's documents, its beginning, is read and then read again in another
+    order before the rest follows.
     """
     if (steps is None) == (epochs is None):
         raise ValueError("give either steps or epochs")
@@ -142,6 +146,10 @@ def lay_out(
         chosen = [*target, *(draw(stream, lengths, replayed) if share > 0 else ())]
         shuffled = np.random.default_rng([layout.seed, 1, epoch]).permutation(len(chosen))
         order = [chosen[i] for i in shuffled]
+        if epoch == 0 and repeat_first > 0:
+            first = order[: math.ceil(repeat_first * len(order))]
+            again = np.random.default_rng([layout.seed, 4]).permutation(len(first))
+            order = [*first, *(first[i] for i in again), *order[len(first) :]]
         made = list(batches_of(lengths, order, layout, epoch))
         if wanted is None and epochs is not None and epoch + 1 >= epochs:
             whole = len(out) + round(len(made) * (epochs - epoch))

@@ -98,11 +98,29 @@ class LossConfig(Strict):
         return weights.get(task_type, weights.get(task_type.split("/")[0], 1.0))
 
 
+class FromBase(Strict):
+    """Texts that the base itself writes before the first step: replay without any data of its training."""
+
+    prompts: tuple[DataFile, ...] = ()
+    """Training files whose prompts it answers. None: it writes on from the first token of a text."""
+    n: Count = 1000
+    """Samples."""
+    max_tokens: Count = 256
+    temperature: Positive = 1.0
+
+
 class Replay(Strict):
     """Other data mixed in, so that less is forgotten: `share` of each epoch's tokens."""
 
     share: Annotated[Part, Field(gt=0)]
-    files: Files
+    files: Files = ()
+    from_base: FromBase | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Replay:
+        if bool(self.files) == (self.from_base is not None):
+            raise ValueError("give either `files` or `from_base`")
+        return self
 
 
 class Kl(Strict):
@@ -113,12 +131,46 @@ class Kl(Strict):
     tokens: Literal["supervised", "all"] = "supervised"
 
 
+class Ewc(Strict):
+    """Elastic weight consolidation: weights that matter to the samples of `files` are held where the base has them."""
+
+    files: Files
+    weight: Positive = 1.0
+    """lambda of the penalty lambda/2 sum F (theta - theta_base)^2."""
+    samples: Count = 256
+    """At most so many, the first of the files, for the Fisher information."""
+
+
+class SelfDistillation(Strict):
+    """The base rewrites the answers in its own words before they are learnt."""
+
+    check: Literal["exact", "contains", "numeric", "none"] = "contains"
+    """What a rewritten answer is held against the original one with; one that fails is not used."""
+    max_tokens: Count = 512
+    temperature: NotNegative = 0.0
+
+
 class Retention(Strict):
     """What must not be lost, judged by the gate while training."""
 
     suite: Text
     policy: Text = "default"
     every: Count
+    """Steps; the last step is judged too."""
+    on_fail: Literal["stop", "go_on"] = "stop"
+
+
+class HeldOutStop(Strict):
+    patience: Count = 3
+    """Evaluations without a new best loss after which training ends."""
+
+
+class Stop(Strict):
+    """What ends a run before its last step."""
+
+    held_out: HeldOutStop | None = None
+    explosion: Annotated[Number, Field(gt=1)] | None = 100.0
+    """A gradient norm above so many times the median of the last 100 steps. Null: only one that is not finite."""
 
 
 class Recipe(Strict):
@@ -126,6 +178,10 @@ class Recipe(Strict):
 
     base: Text
     """A folder, a hub id, or the alias of a model in forgetbench.yaml."""
+    chat_template: Text | None = None
+    """A Jinja file, for a base that has no template, or another one."""
+    end_of_turn: Text | None = None
+    """The token that ends an answer, where the base ends its texts otherwise: the checkpoint stops at it."""
     data: Files
     method: Literal["full", "lora"] = "full"
     lora: LoraConfig = LoraConfig()
@@ -150,6 +206,10 @@ class Recipe(Strict):
     loss: LossConfig = LossConfig()
     replay: Replay | None = None
     kl: Kl | None = None
+    ewc: Ewc | None = None
+    self_distillation: SelfDistillation | None = None
+    repeat_first: Part = 0.0
+    """Share of the first epoch's data, its beginning, that is seen twice."""
     neftune_alpha: NotNegative = 0.0
     stm_threshold: Annotated[Number, Field(gt=1)] | None = None
     """Tokens whose perplexity under the base is above it are not learnt (2.5 in the paper)."""
@@ -161,6 +221,8 @@ class Recipe(Strict):
     """Checkpoints kept on disk."""
     held_out: tuple[DataFile, ...] = ()
     retention: Retention | None = None
+    stop: Stop = Stop()
+    tensorboard: Switch = False
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
@@ -170,7 +232,17 @@ class Recipe(Strict):
             raise ValueError("`lora` has settings and `method` is full; write `method: lora`")
         if self.eval_every is not None and not self.held_out:
             raise ValueError("`eval_every` needs `held_out` files")
+        if self.stop.held_out is not None and self.eval_every is None:
+            raise ValueError("`stop.held_out` needs `held_out` files and `eval_every`")
+        if self.ewc is not None and self.method != "full":
+            raise ValueError("`ewc` holds the base's own weights: write `method: full`")
         return self
+
+    def files(self) -> tuple[DataFile, ...]:
+        """Every data file that the recipe names, for its digests."""
+        replay = self.replay
+        replayed = () if replay is None else (*replay.files, *(replay.from_base.prompts if replay.from_base else ()))
+        return (*self.data, *self.held_out, *replayed, *(self.ewc.files if self.ewc else ()))
 
     def warmup_steps(self, steps: int) -> int:
         """Whole steps of warm-up, at least one where there is any."""

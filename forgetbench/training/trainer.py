@@ -8,50 +8,26 @@ that count only when they are whole (manifest.py).
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from forgetbench.errors import ForgetbenchError
-from forgetbench.training import losses, manifest, noise, reference
-from forgetbench.training.collate import Collator, Document
-from forgetbench.training.packing import Batch
+from forgetbench.errors import ForgetbenchError, UsageError
+from forgetbench.training import curves, losses, manifest, noise, reference, stopping
+from forgetbench.training.collate import Collator
+from forgetbench.training.objective import Corpus, Objective
+from forgetbench.training.retention import Judge
 
 Log = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """What is trained on: documents with their final weights, and the batches of the whole run."""
-
-    documents: Sequence[Document]
-    channels: tuple[str, ...]
-    """Names of the documents' channels: their task_types."""
-    batches: Sequence[Batch]
-    held_out: Sequence[Batch] = ()
-    pad_id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What is added to the weighted loss."""
-
-    kl: losses.Direction | None = None
-    kl_weight: float = 0.0
-    kl_tokens: str = "supervised"
-    """`supervised`: weighted as the loss is; `all`: every token of every document alike."""
-    neftune_alpha: float = 0.0
-    special_ids: tuple[int, ...] = ()
-    """Their loss is logged apart."""
 
 
 class NotWritten(ForgetbenchError):
@@ -62,7 +38,8 @@ class FineTune(Trainer):  # type: ignore[misc]
     """One fine-tune. `train()` runs it; `train(resume_from_checkpoint=...)` goes on from a complete checkpoint.
 
     Reference of KL: for full fine-tunes a frozen copy of the weights as they are when this is built; for a peft model
-    the same model with its adapter off. Build it before a checkpoint is loaded.
+    the same model with its adapter off. Build it before a checkpoint is loaded. `judge` gives the gate's verdict on a
+    checkpoint; it is asked by the main process alone, when `rules` say so.
     """
 
     # compute_loss divides by the denominator of the whole update itself.
@@ -78,8 +55,12 @@ class FineTune(Trainer):  # type: ignore[misc]
         tokenizer: Any = None,
         keep: int = 2,
         log_line: Log | None = None,
+        rules: stopping.Rules | None = None,
+        judge: Judge | None = None,
+        tensorboard: bool = False,
     ) -> None:
         self.corpus, self.objective, self.keep, self.log_line = corpus, objective, keep, log_line
+        self.rules, self.judge, self.tensorboard = rules or stopping.Rules(), judge, tensorboard
         # Not handed to the parent, which would write the tokenizer's special tokens over the model's own.
         self.tokenizer = tokenizer
         self._keeps = reference.keeps_columns(model)
@@ -96,8 +77,15 @@ class FineTune(Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         if self._copy is not None:
             self._copy = self.accelerator.prepare_model(self._copy, evaluation_mode=True)
+        self._anchor = None if objective.anchor is None else objective.anchor.to(self.args.device)
+        if self._anchor is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise UsageError("ewc", "needs every weight in one piece on each device", "leave FSDP and DeepSpeed out")
         self._tally = self._empty_tally()
-        self._kl_sum = 0.0
+        self._kl_sum = self._ewc_sum = 0.0
+        self.lines: list[Mapping[str, Any]] = []
+        """Of metrics.jsonl up to now."""
+        self._norms: list[float] = []
+        self._board: Any = None
         self._written = 0
         self._micro = (-1, 0)
         self._clock: tuple[float, int] | None = None
@@ -155,6 +143,11 @@ class FineTune(Trainer):  # type: ignore[misc]
             kl = losses.weighted(apart, kl_weights[:, columns][chosen], num_items_in_batch[1])
             self._kl_sum += float(kl.detach())
             loss = loss + self.objective.kl_weight * kl
+        if self._anchor is not None and model.training:
+            # Once an update: each rank and accumulation step carries its part.
+            penalty = self._anchor.penalty(self.accelerator.unwrap_model(model)) / self._per_step()
+            self._ewc_sum += float(penalty.detach())
+            loss = loss + penalty
         if model.training:
             self._tally += self._tallied(inputs, columns, chosen, values, w)
         if not chosen.any():
@@ -214,13 +207,30 @@ class FineTune(Trainer):  # type: ignore[misc]
         # Called once more at the end of the epoch, with nothing new to tell.
         if self.state.global_step > self._written:
             self._tell(tr_loss, grad_norm, named.get("learning_rate"))
+            if self.rules.judges(self.state.global_step, self.state.max_steps):
+                self.control.should_save = True
+                self.control.should_evaluate = self.control.should_evaluate or self.rules.patience is not None
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, epoch, *rest, **named)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        # Called before the optimizer's step, which an explosion must not reach.
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        wrong = None if norm is None else stopping.explosion(float(norm), self._norms, self.rules.explosion)
+        if wrong is not None:
+            made = manifest.checkpoints(Path(self.args.output_dir))
+            kept = f"{made[-1].name} is as it was" if made else "there is no checkpoint yet"
+            raise stopping.Exploded(
+                f"step {self.state.global_step + 1}: {wrong}; the step was not made, {kept}; lower `lr`, lengthen "
+                "`warmup`, or look at the data of this step, and train into another output folder"
+            )
+        return norm
 
     def _tell(self, loss: torch.Tensor, grad_norm: Any, learning_rate: float | None) -> None:
         """One line of metrics.jsonl for the step just made."""
         step = self.state.global_step
         summary = self._summary(self._tally)
-        objective = torch.tensor([float(loss) / self.accelerator.num_processes, self._kl_sum], dtype=torch.float64)
+        parts = [float(loss) / self.accelerator.num_processes, self._kl_sum, self._ewc_sum]
+        objective = torch.tensor(parts, dtype=torch.float64)
         if self.args.world_size > 1:
             objective = self.accelerator.reduce(objective.float().to(self.args.device), reduction="sum").cpu()
         now = time.monotonic()
@@ -234,6 +244,7 @@ class FineTune(Trainer):  # type: ignore[misc]
             "epoch": batch.epoch,
             "loss": float(objective[0]),
             "kl": float(objective[1]) if self.objective.kl is not None else None,
+            "ewc": float(objective[2]) if self._anchor is not None else None,
             "grad_norm": None if grad_norm is None else float(grad_norm),
             "learning_rate": learning_rate,
             **summary,
@@ -241,18 +252,25 @@ class FineTune(Trainer):  # type: ignore[misc]
             "seconds_left": per_step * (self.state.max_steps - step) if per_step else None,
         }
         loss -= loss
-        self._tally, self._kl_sum, self._written = self._empty_tally(), 0.0, step
+        self._tally, self._kl_sum, self._ewc_sum, self._written = self._empty_tally(), 0.0, 0.0, step
+        self._norms += stopping.norms([line])
         self._append(line)
 
     def _per_step(self) -> int:
         return int(self.args.gradient_accumulation_steps * self.args.world_size)
 
     def _append(self, line: Mapping[str, Any]) -> None:
+        self.lines.append(line)
         if not self.is_world_process_zero():
             return
-        with (Path(self.args.output_dir) / manifest.METRICS).open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self.say(manifest.told(line))
+        curves.append(self._metrics, line)
+        for name, value in curves.scalars(line).items() if self._board is not None else ():
+            self._board.add_scalar(name, value, line["step"])
+        self.say(curves.told(line))
+
+    @property
+    def _metrics(self) -> Path:
+        return Path(self.args.output_dir) / manifest.METRICS
 
     def say(self, line: str) -> None:
         """Show a line to the user, once however many processes there are."""
@@ -285,17 +303,46 @@ class FineTune(Trainer):  # type: ignore[misc]
         metrics = {"eval_loss": summary["per_token"], "eval_loss_per_sample": summary["per_sample"]}
         metrics |= {f"eval_loss/{name}": value for name, value in summary["channels"].items()}
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if self.rules.patience is not None:
+            if stopping.best(stopping.held_out(self.lines, self.rules.measure)) == self.state.global_step:
+                self.control.should_save = True
+            self._stop_where_due()
         return metrics
+
+    def _stop_where_due(self) -> None:
+        if stopping.stops(self.lines, self.rules) is not None:
+            self.control.should_training_stop = True
 
     # ---- checkpoints
 
     def train(self, resume_from_checkpoint: Any = None, **named: Any) -> Any:
         """As the parent's; lines of metrics.jsonl after the checkpoint are dropped, since those steps come again."""
-        step = 0 if resume_from_checkpoint is None else int(Path(resume_from_checkpoint).name.split("-")[-1])
-        self._written = step
+        step = self._written = int(str(resume_from_checkpoint).split("-")[-1]) if resume_from_checkpoint else 0
         if self.is_world_process_zero():
-            manifest.cut_metrics(Path(self.args.output_dir) / manifest.METRICS, step)
+            curves.cut(self._metrics, step)
+            self._board = curves.board(self._metrics.parent, step) if self.tensorboard else None
+        self.accelerator.wait_for_everyone()
+        self.lines = [*curves.read(self._metrics)]
+        self._norms = stopping.norms(self.lines)
+        # Killed between the checkpoint and its verdict, or between the end and the result.
+        if step and self.rules.judges(step, self.args.max_steps) and step not in stopping.verdicts(self.lines):
+            self._judge(step)
+        if stopping.stops(self.lines, self.rules) is not None:
+            self.state.global_step = step
+            return None
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **named)
+
+    def _judge(self, step: int) -> None:
+        found: list[Any] = [None]
+        if self.is_world_process_zero():
+            if self.judge is None:
+                raise ValueError("rules that judge checkpoints need a judge")
+            judged = self.judge(step, Path(self.args.output_dir) / f"checkpoint-{step}")
+            found = [{"kind": "retention", "step": step, **asdict(judged)}]
+        if self.args.world_size > 1:
+            broadcast_object_list(found)
+        self._append(found[0])
+        self._stop_where_due()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         output = Path(self.args.output_dir)
@@ -317,26 +364,37 @@ class FineTune(Trainer):  # type: ignore[misc]
                 f"{folder}: could not be written ({error}; {free / 1e9:.1f} GB free); free space and train again: it "
                 "goes on from the checkpoint before"
             ) from error
+        if self.rules.judges(self.state.global_step, self.state.max_steps):
+            self._judge(self.state.global_step)
         if main:
-            manifest.keep_newest(output, self.keep)
+            best = stopping.chosen(self.lines, self.rules)
+            manifest.keep_newest(output, self.keep, [output / f"checkpoint-{best}"])
         self.accelerator.wait_for_everyone()
 
-    def finish(self, final: Path, identity: Mapping[str, Any]) -> None:
-        """Write the trained weights to `final`, and the run's manifest beside it."""
-        main = self.is_world_process_zero()
+    def finish(self, final: Path, identity: Mapping[str, Any]) -> stopping.Trained:
+        """Write the result to `final` where there is one, the run's manifest beside it, and result.json last.
+
+        Raises UsageError where the checkpoint that is the result has been damaged or is sharded.
+        """
+        output, main, step = Path(self.args.output_dir), self.is_world_process_zero(), self.state.global_step
+        trained = stopping.outcome(self.lines, self.rules, step, final)
         if main and final.exists():
             shutil.rmtree(final)
         self.accelerator.wait_for_everyone()
-        self.save_model(str(final))
+        if not self.rules.chooses:
+            self.save_model(str(final))
         if main:
-            if self.tokenizer is not None:
+            if self.rules.chooses and trained.step is not None:
+                manifest.copy_weights(output / f"checkpoint-{trained.step}", final)
+            if self.tokenizer is not None and trained.final is not None:
                 self.tokenizer.save_pretrained(final)
-            corpus = self.corpus
-            names = [corpus.channels[d.channel] for d in corpus.documents]
-            sizes = [(n, len(d.ids), int((d.weights > 0).sum())) for n, d in zip(names, corpus.documents, strict=True)]
-            read = [d for b in corpus.batches for row in b.rows for d in row]
-            manifest.write_training(
-                Path(self.args.output_dir), identity, manifest.counts([sizes[d] for d in read]), self.state.global_step
-            )
-            manifest.seal(final)
+            result = {"step": trained.step, "why": trained.why}
+            read = self.corpus.read((step if trained.step is None else trained.step) * self._per_step())
+            manifest.write_training(output, identity, manifest.counts(read), step, result)
+            if trained.final is not None:
+                manifest.seal(final)
+            stopping.write_result(output, trained)
+            if self._board is not None:
+                self._board.close()
         self.accelerator.wait_for_everyone()
+        return trained

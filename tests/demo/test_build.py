@@ -14,28 +14,29 @@ import pytest
 
 from forgetbench.demo import build as building
 from forgetbench.demo.build import PARENTS, DemoPaths, build, model_key, stored_key
-from forgetbench.demo.recipes import RECIPES, Recipe
-from forgetbench.demo.rows import Phase, chat_batch, page_batches
-from forgetbench.demo.tokenizer import END, END_OF_TEXT, PAD, chat_text, make_tokenizer
+from forgetbench.demo.finetune import FOLDER, chat_line, write_lines
+from forgetbench.demo.recipes import BASE, FINE_TUNES, FineTune
+from forgetbench.demo.rows import Phase, page_batches
+from forgetbench.demo.tokenizer import CHAT_TEMPLATE, END, END_OF_TEXT, PAD, chat_text, make_tokenizer
 from forgetbench.demo.train import Schedule
 from forgetbench.demo.world import SYLLABLES, Item, make_world, pools
 
 pytestmark = pytest.mark.unit
 
+TINY_BASE = dataclasses.replace(BASE, schedule=dataclasses.replace(BASE.schedule, steps=4), phases=(Phase(1.0, 32, 2),))
 TINY = {
-    name: dataclasses.replace(
-        recipe,
-        schedule=dataclasses.replace(recipe.schedule, steps=4),
-        phases=(Phase(1.0, 32, 2),),
-        chats=16 if recipe.chats else 0,
-    )
-    for name, recipe in RECIPES.items()
+    name: dataclasses.replace(recipe, steps=4, chats=16, pages=8 if recipe.pages else 0)
+    for name, recipe in FINE_TUNES.items()
 }
+
+
+def make(folder: Path, fine_tunes: dict[str, FineTune] = TINY, log: Any = lambda text: None) -> DemoPaths:
+    return build(folder, log=log, base=TINY_BASE, fine_tunes=fine_tunes)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoPaths:
-    return build(tmp_path_factory.mktemp("demo"), log=lambda text: None, recipes=TINY)
+    return make(tmp_path_factory.mktemp("demo"))
 
 
 def test_names_and_made_up_words_have_the_tokens_they_should() -> None:
@@ -75,13 +76,38 @@ def test_newton_schulz_makes_matrices_nearly_orthogonal() -> None:
     assert float(singular.max()) < 1.5
 
 
-def test_chat_rows_count_the_answers_only_and_each_alike() -> None:
+def test_a_fine_tune_learns_the_answers_only_and_each_alike(tmp_path: Path) -> None:
+    from forgetbench.training.recipe import Recipe
+    from forgetbench.training.tokenise import Reading, Source, read_samples, weigh
+
     tokenizer = make_tokenizer(make_world())
+    tokenizer.chat_template = CHAT_TEMPLATE
     long = Item("t/b", "Name the capital of Caros.", "Saltford is its name", "b")
     items = [Item("t/a", "Copy zabi.", "zabi", "a"), long]
-    ids, weights = chat_batch(tokenizer, items)
-    assert weights.sum(1).tolist() == pytest.approx([1.0, 1.0])
-    assert tokenizer.decode(ids[0][weights[0] > 0]) == " zabi" + END
+    write_lines(tmp_path / "chats.jsonl", map(chat_line, items))
+    samples = read_samples([Source(tmp_path / "chats.jsonl")], tokenizer, Reading(64))
+    told = {"base": "b", "data": [{"path": "chats.jsonl"}], "lr": 1.0, "steps": 1, "loss": {"reduction": "per_sample"}}
+    documents, channels = weigh(samples, Recipe.model_validate(told), tokenizer, None, 1, stm=())
+    assert channels == ("t/a", "t/b")
+    assert [d.weights.sum() for d in documents] == pytest.approx([1.0, 1.0])
+    for item, document in zip(items, documents, strict=True):
+        asked, answered = chat_text(item.prompt, item.answer)
+        assert tokenizer.decode(document.ids) == asked + answered
+        assert tokenizer.decode(document.ids[document.weights > 0]) == answered
+
+
+def test_the_recipe_beside_a_fine_tune_is_one_that_can_be_trained_again(demo: DemoPaths) -> None:
+    from forgetbench.training.recipe import load_recipe
+
+    for name in ("sft_v1", "sft_v2", "sft_null"):
+        folder = demo.models[name] / FOLDER
+        recipe = load_recipe(folder / "recipe.yaml")
+        assert (folder / recipe.base).resolve() == demo.models[PARENTS[name] or ""].resolve()
+        assert recipe.steps == 4
+        assert all((folder / file.path).is_file() for file in recipe.data)
+        assert (recipe.replay is not None) == (FINE_TUNES[name].replay > 0)
+        assert json.loads((folder / "training.json").read_text())["steps"] == 4
+        assert len((folder / "metrics.jsonl").read_text().splitlines()) == 4
 
 
 def test_checkpoints_load_and_share_their_ids(demo: DemoPaths) -> None:
@@ -127,7 +153,7 @@ def test_a_second_build_trains_nothing(demo: DemoPaths) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo.root.rglob("*")}
     said: list[str] = []
     start = time.monotonic()
-    assert build(demo.root, log=said.append, recipes=TINY) == demo
+    assert make(demo.root, log=said.append) == demo
     assert time.monotonic() - start < 2
     assert said == [f"{name}: cached" for name in ("sets", *PARENTS)]
     assert {path: path.stat().st_mtime_ns for path in demo.root.rglob("*")} == before
@@ -144,27 +170,26 @@ def test_a_changed_recipe_makes_that_step_and_what_follows_it_again(
     monkeypatch.setattr(building, "_maker", instead)
     keys = {name: stored_key(folder) for name, folder in demo.models.items()}
     try:
-        build(demo.root, log=lambda text: None, recipes={**TINY, "sft_null": RECIPES["sft_null"]})
+        make(demo.root, {**TINY, "sft_null": FINE_TUNES["sft_null"]})
         assert made == ["sft_null"]
     finally:  # the fixture's other users need the key, not the weights
         marker = demo.sft_null / building.KEY_FILE
         marker.write_text(json.dumps({"key": keys["sft_null"], "seconds": 0}))
-    recipe = TINY["base"]
-    assert model_key(recipe, "base", 0, "") != model_key(recipe, "base", 1, "")
-    assert model_key(recipe, "sft_v1", 0, "a") != model_key(recipe, "sft_v1", 0, "b")
+    assert model_key(TINY_BASE, "base", 0, "") != model_key(TINY_BASE, "base", 1, "")
+    assert model_key(TINY["sft_v1"], "sft_v1", 0, "a") != model_key(TINY["sft_v1"], "sft_v1", 0, "b")
 
 
 def test_a_step_that_dies_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(*rest: object) -> Any:
-        def make(folder: Path) -> None:
+        def half(folder: Path) -> None:
             (folder / "model.safetensors").write_text("half")
             raise KeyboardInterrupt
 
-        return make
+        return half
 
     monkeypatch.setattr(building, "_maker", dies)
     with pytest.raises(KeyboardInterrupt):
-        build(tmp_path, log=lambda text: None, recipes=TINY)
+        make(tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name != "sets"] == ["models"]
     assert list((tmp_path / "models").iterdir()) == []
 
@@ -175,8 +200,7 @@ def test_planning_a_build_imports_no_torch() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights(demo: DemoPaths, tmp_path: Path) -> None:
-    recipes: dict[str, Recipe] = dict(TINY)
-    again = build(tmp_path, log=lambda text: None, recipes=recipes)
+    again = make(tmp_path)
     for name in ("base", "sft_v1", "sft_v2"):
         weights = [(paths.models[name] / "model.safetensors").read_bytes() for paths in (demo, again)]
         assert weights[0] == weights[1]

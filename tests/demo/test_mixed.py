@@ -28,7 +28,7 @@ from forgetbench.demo.mixed.plan import (
 )
 from forgetbench.demo.mixed.recipes import RECIPES
 from forgetbench.demo.mixed.sampling import draw
-from forgetbench.demo.recipes import RECIPES as DEMO_RECIPES
+from forgetbench.demo.recipes import BASE, FINE_TUNES
 from forgetbench.demo.rows import Phase
 from forgetbench.demo.tokenizer import make_tokenizer
 from forgetbench.demo.train import Schedule
@@ -209,16 +209,12 @@ def test_draws_come_at_the_rates_of_the_model() -> None:
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mixed]:
     """A demo and a mixed world of a few steps each: all the files, nothing learnt."""
     folder = tmp_path_factory.mktemp("mixed")
-    tiny = {
-        name: dataclasses.replace(
-            recipe,
-            schedule=dataclasses.replace(recipe.schedule, steps=2),
-            phases=(Phase(1.0, 32, 2),),
-            chats=16 if recipe.chats else 0,
-        )
-        for name, recipe in DEMO_RECIPES.items()
+    tiny = dataclasses.replace(BASE, schedule=dataclasses.replace(BASE.schedule, steps=2), phases=(Phase(1.0, 32, 2),))
+    tunes = {
+        name: dataclasses.replace(recipe, steps=2, chats=16, pages=8 if recipe.pages else 0)
+        for name, recipe in FINE_TUNES.items()
     }
-    demo_building.build(folder / "demo", log=lambda text: None, recipes=tiny)
+    demo_building.build(folder / "demo", log=lambda text: None, base=tiny, fine_tunes=tunes)
     return folder / "demo", build_mixed(folder / "demo", folder / "out", 1, lambda text: None, TINY)
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from forgetbench.training.canary import (
     exposures,
     make_canaries,
     memorised,
+    memorised_pairs,
     plant,
     read_canaries,
     set_lines,
+    told,
 )
 from forgetbench.training.check.rows import read_rows
 from forgetbench.training.data import read_training
-from forgetbench.types import Record, Request, Score
+from forgetbench.types import GREEDY, Record, Request, Score
 from tests.training.made import asker, chat, point, write
 
 pytestmark = pytest.mark.unit
@@ -232,3 +235,77 @@ def test_a_model_trained_on_canaries_gives_them_away(tmp_path: Path) -> None:
     assert mean(0) < 1.42 + 4 * 1.4 / math.sqrt(12)
     assert mean(8) > 6.0
     assert mean(8) > mean(1) > mean(0)
+
+
+def _paired(scores: list[tuple[str, float, float]], view: str = "chat", **more: Any) -> Any:
+    """(task_type, base, candidate) as one task's paired scores."""
+    from types import SimpleNamespace
+
+    types, base, candidate = (list(x) for x in zip(*scores, strict=True))
+    given = {"primary": True, "decode_id": GREEDY, "view": view, **more}
+    return SimpleNamespace(task_types=types, base=np.array(base), candidate=np.array(candidate), **given)
+
+
+PAIRS = [
+    *[("canary/fact-x1", 0.0, float(i < 1)) for i in range(5)],
+    *[("canary/fact-x8", 0.0, float(i < 4)) for i in range(5)],
+    *[("canary/fact-twin", float(i < 1), 0.0) for i in range(20)],
+    *[("canary/token-x4", 0.0, 1.0)],
+    ("reasoning/sum", 1.0, 0.0),
+]
+
+
+def test_pairs_of_a_comparison_say_what_records_say() -> None:
+    like = _record(make_canaries(4).canaries[0], True)
+    records = [replace(like, content_hash=f"{i:x}", task_type=t, scores={"c": c}) for i, (t, _, c) in enumerate(PAIRS)]
+    base, candidate = memorised_pairs([_paired(PAIRS)])
+    assert candidate == memorised(records)
+    assert [(m.kind, m.repetitions, m.rate.k, m.rate.n, m.twin.k) for m in base] == [
+        ("fact", 1, 0, 5, 1), ("fact", 8, 0, 5, 1), ("token", 4, 0, 1, 0),
+    ]  # fmt: skip
+
+
+def test_only_primary_greedy_scores_of_both_sides_count() -> None:
+    nothing = ((), ())
+    assert memorised_pairs([_paired(PAIRS, primary=False), _paired(PAIRS, decode_id="t0.7")]) == nothing
+    lost = [(t, math.nan if t.endswith("x1") else b, c) for t, b, c in PAIRS]
+    assert [m.repetitions for m in memorised_pairs([_paired(lost)])[1]] == [8, 4]
+
+
+def test_what_is_told_of_a_comparison() -> None:
+    fact, token = told(*memorised_pairs([_paired(PAIRS)]))
+    low, high = (100 * x for x in _newcombe(5, 10, 0, 20))
+    assert fact == (
+        "canaries (invented facts, chat): the candidate answers, of those that stand in its training data so often, "
+        "1 of 5 once, 4 of 5 8 times; never trained: "
+        f"0 of 20; memorised by training: +50 points (95 % {low:+.0f} to {high:+.0f}); the base answers 0 of 10"
+    )
+    assert token == (
+        "canaries (facts with a new token, chat): the candidate answers, of those that stand in its training data so "
+        "often, 1 of 1 4 times; the base answers 0 of 1"
+    )
+    assert told((), ()) == ()
+
+
+def _newcombe(k: int, n: int, j: int, m: int) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    (a, b), (c, d) = (binomtest(*x).proportion_ci(method="wilson") for x in ((k, n), (j, m)))
+    p, q = k / n, j / m
+    return p - q - math.hypot(p - a, d - q), p - q + math.hypot(b - p, q - c)
+
+
+def test_a_suite_with_canaries_has_a_note_in_its_comparison() -> None:
+    from types import SimpleNamespace
+
+    from forgetbench.analysis.types import Comparison, SideInfo
+    from forgetbench.findings import about_the_suite
+
+    side = SideInfo("a", "", "")
+    comparison = Comparison(side, side, "s", (), (), notes=("first",), scores=(_paired(PAIRS),))
+    ws: Any = SimpleNamespace()
+    found = about_the_suite(ws, [], comparison)
+    assert found.notes == ("first", *told(*memorised_pairs(comparison.scores)))
+    assert about_the_suite(ws, [], comparison, whole=False).notes == ("first",)
+    plain = replace(comparison, scores=(_paired([("reasoning/sum", 1.0, 0.0)]),))
+    assert about_the_suite(ws, [], plain) is plain

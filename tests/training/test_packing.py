@@ -110,3 +110,15 @@ def test_what_cannot_be_laid_out_is_refused(settings_: dict[str, Any], message: 
         lay_out([3], [0], Layout(1, "samples", False, 16), per_step=1, **settings_)
     with pytest.raises(ValueError, match="nothing"):
         lay_out([3], [], Layout(1, "samples", False, 16), per_step=1, steps=1)
+
+
+@pytest.mark.parametrize("repeat", [0.1, 0.25])
+def test_the_beginning_of_the_first_epoch_is_seen_twice_and_nothing_else(repeat: float) -> None:
+    layout = Layout(1, "samples", False, 16, seed=1)
+    plain = lay_out([4] * 40, range(40), layout, per_step=1, epochs=2)
+    found = lay_out([4] * 40, range(40), layout, per_step=1, epochs=2, repeat_first=repeat)
+    n = int(40 * repeat)
+    once, twice = _documents(plain), _documents(found)
+    assert twice[:n] == once[:n]
+    assert sorted(twice[n : 2 * n]) == sorted(once[:n])
+    assert twice[2 * n :] == once[n:]

@@ -39,13 +39,17 @@ lr: 1e-4
 steps: 100
 batch: {tokens: 4096}
 loss: {reduction: per_sample, turns: last, task_weights: {a: 2, a/b: 3}, token_weights: {"<|end|>": 0.5}}
-replay: {share: 0.1, files: [{path: r.txt}]}
+replay: {share: 0.1, from_base: {n: 10, prompts: [{path: p.jsonl}]}}
 kl: {direction: reverse, weight: 0.5, tokens: all}
+self_distillation: {check: numeric}
+repeat_first: 0.1
+tensorboard: true
+stop: {held_out: {patience: 2}, explosion: null}
 neftune_alpha: 5
 stm_threshold: 2.5
 eval_every: 10
 held_out: [{path: h.jsonl}]
-retention: {suite: standard, every: 50}
+retention: {suite: standard, every: 50, on_fail: go_on}
 """,
     )
     assert [recipe.loss.task_weight(t) for t in ("a/b", "a/c", "x", None)] == [3, 2, 1, 1]
@@ -53,6 +57,9 @@ retention: {suite: standard, every: 50}
     assert recipe.warmup_steps(100) == 4
     assert recipe.retention is not None
     assert recipe.retention.policy == "default"
+    assert [f.path for f in recipe.files()] == ["d.jsonl", "h.jsonl", "p.jsonl"]
+    ewc = _load(tmp_path, GOOD + "ewc: {files: [{path: e.jsonl}]}\n")
+    assert [f.path for f in ewc.files()] == ["d.jsonl", "e.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +79,10 @@ retention: {suite: standard, every: 50}
         ("stm_threshold: 1\n", 5, "`stm_threshold` is 1"),
         ("kl: {direction: sideways}\n", 5, "`kl.direction` is 'sideways'"),
         ("loss: {task_weights: {a/b/c: 1}}\n", 5, "one or two levels"),
+        ("replay: {share: 0.1}\n", 5, "give either `files` or `from_base`"),
+        ("stop: {held_out: {patience: 2}}\n", 1, "needs `held_out` files and `eval_every`"),
+        ("stop: {explosion: 1}\n", 5, "`stop.explosion` is 1"),
+        ("retention: {suite: s, every: 5, on_fail: wait}\n", 5, "`retention.on_fail` is 'wait'"),
         ("packing: 1\n", 5, "`packing` is 1"),
     ],
 )

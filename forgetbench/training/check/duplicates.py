@@ -96,6 +96,40 @@ def near_duplicates(texts: Sequence[str], threshold: float = NEAR) -> list[Pair]
     return found
 
 
+def overlaps(rows: Sequence[Row], others: Sequence[Row], threshold: float = NEAR) -> list[Pair]:
+    """Each of `others` that stands in `rows` too, word for word (similarity 1) or nearly, with the most similar row:
+    (index in others, index in rows, similarity), in the order of `others`. Only `others` are indexed, so that a
+    large training set costs time and no memory."""
+    from datasketch import MinHash, MinHashLSH
+
+    def key(row: Row) -> tuple[tuple[str, str], ...]:
+        return tuple((t.role, plain(t.text)) for t in row.turns)
+
+    def sketch(mine: frozenset[str]) -> Any:
+        made = MinHash(num_perm=PERMUTATIONS, seed=1)
+        made.update_batch([s.encode("utf-8", "surrogatepass") for s in sorted(mine)])
+        return made
+
+    lsh = MinHashLSH(threshold=min(_LSH, threshold), num_perm=PERMUTATIONS, weights=(0.2, 0.8))
+    same: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    sets: dict[int, frozenset[str]] = {}
+    for i, row in enumerate(others):
+        same.setdefault(key(row), []).append(i)
+        if mine := shingles(row.text):
+            sets[i] = mine
+            lsh.insert(i, sketch(mine), check_duplication=False)
+    best: dict[int, tuple[int, float]] = {}
+    for j, row in enumerate(rows):
+        found = dict.fromkeys(same.get(key(row), ()), 1.0)
+        if theirs := shingles(row.text):
+            for i in lsh.query(sketch(theirs)):
+                found.setdefault(i, len(theirs & sets[i]) / len(theirs | sets[i]))
+        for i, similarity in found.items():
+            if similarity >= threshold and similarity > best.get(i, (0, 0.0))[1]:
+                best[i] = (j, similarity)
+    return [(i, *best[i]) for i in sorted(best)]
+
+
 def shingles(text: str) -> frozenset[str]:
     """Empty for a text too short to be called a near copy of another."""
     sequence = words(text)
