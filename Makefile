@@ -64,7 +64,7 @@ bench-study: ## tokens and time of the distribution beside the comparison; print
 
 proof-arms: ## 14 ways to fine-tune, 2 targets, 3 seeds, against what each forgets (under 40 minutes); writes docs/arms.md
 	@scripts/setup.sh dev
-	.venv/bin/python -m benchmarks.arms --work proof-arms --out docs/arms.md $(ARGS)
+	.venv/bin/python -m benchmarks.arms --demo "$(DEMO)" --work proof-arms --out docs/arms.md $(ARGS)
 
 bench-trainer: ## tokens a second of the trainer and TRL's, with and without KL, runs in turn; prints a table
 	@scripts/setup.sh dev

@@ -1,0 +1,1 @@
+"""How far one setting of a fine-tune may go before the base has lost too much: `forgetbench sweep`."""
