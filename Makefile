@@ -54,9 +54,9 @@ proof-causes: ## causes of planted flips against an oracle's truth, seeds 0 to 2
 	-.venv/bin/python -m benchmarks.mixed_world --demos proof-demo --work proof-causes
 	.venv/bin/python -m benchmarks.causes --work proof-causes --out docs/causes.md
 
-bench-drift: ## drift of the weights at the shapes of 8 billion parameters; prints a row for docs/benchmarks.md
+bench-drift: ## drift of the weights at the shapes of 8 billion parameters (32 GB of disk); writes docs/drift.md's table
 	@scripts/setup.sh dev
-	.venv/bin/python -m benchmarks.drift
+	.venv/bin/python -m benchmarks.drift --out docs/drift.md
 
 bench-study: ## tokens and time of the distribution beside the comparison; prints a row for docs/benchmarks.md
 	@scripts/setup.sh dev

@@ -1,27 +1,29 @@
 """Time and memory of `forgetbench drift` on synthetic shards of Llama-3 8B's shapes, in bfloat16.
 
-    python -m benchmarks.drift --layers 32 --folder /tmp/drift-8b
+    python -m benchmarks.drift --layers 32 --folder /tmp/drift-8b --out docs/drift.md
 
 Writes a base and a candidate of so many layers, with embeddings and head (2 x 16 GB at 32 layers: the folder's disk
-must hold them), compares them in a process of its own, and prints one JSON line: seconds on the clock and of CPU
-(which a busy machine stretches less), the peak of that process's resident memory, and what all 32 layers would take
-at the CPU time that a layer took. Layers are alike in
-shape, and matrices are taken one at a time, so that neither peak nor time per layer depends on their number. Values
-are random: the base normal, the change of rank 16 plus noise, so that no spectrum is easy.
+must hold them), compares them in a process of its own for each way of asking, and prints one JSON line each: seconds on
+the clock and of CPU (which a busy machine stretches less), the peak of that process's resident memory, and what all 32
+layers would take at the CPU time that a layer took. `--out` puts the table between that page's two marks. Values are
+random: the base normal, the change of rank 16 plus noise, so that no spectrum is easy. Ends with 1 where the peak is
+above 24 GiB.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +44,9 @@ INSIDE: dict[str, tuple[int, ...]] = {
     "input_layernorm": (HIDDEN,),
     "post_attention_layernorm": (HIDDEN,),
 }
+BOUND_GIB = 24.0
+MARKS = "<!-- measured by benchmarks/drift.py -->\n", "<!-- end of the measurement -->\n"
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 RANK = 16
 POOL = 1 << 26
 
@@ -127,32 +132,76 @@ def measure(folder: Path, directions: bool) -> dict[str, object]:
         "cpu_seconds_a_layer": round(per_layer, 2),
         "cpu_seconds_outside": round(cpu - inside, 1),
         "cpu_seconds_at_32_layers": round(cpu - inside + LAYERS * per_layer, 1),
-        "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_rss_gib": round(peak_gib(), 2),
         "widest_effective_rank_interval": round(widest, 3),
         "slowest": {n: round(s, 2) for n, s in sorted(seconds.items(), key=lambda x: -x[1])[:5]},
         "reading": list(found.reading),
     }
 
 
+def peak_gib() -> float:
+    """Most resident memory that this process ever had. Not ru_maxrss, which it inherits from the one that started it.
+
+    Linux only."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**20
+    raise RuntimeError("no VmHWM in /proc/self/status")
+
+
+def table(found: Sequence[Mapping[str, Any]], command: str, commit: str) -> str:
+    """What was measured, as the page has it; one column a way of asking."""
+    rows: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "layers; parameters": lambda f: f"{f['layers']}; {f['parameters'] / 1e9:.2f} billion",
+        f"peak resident memory (VmHWM; bound {BOUND_GIB:.0f} GiB)": lambda f: f"{f['peak_rss_gib']:.2f} GiB",
+        "CPU time": lambda f: f"{f['cpu_seconds']:,.0f} s",
+        "of it embedding, head and norm": lambda f: f"{f['cpu_seconds_outside']:,.0f} s",
+        "of it each layer": lambda f: f"{f['cpu_seconds_a_layer']:.1f} s",
+        "on the clock, beside whatever else ran": lambda f: f"{f['wall_seconds']:,.0f} s",
+    }
+    heads = ["with new directions" if f["directions"] else "`--no-directions`" for f in found]
+    lines = [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    lines += [f"| {name} | {' | '.join(tell(f) for f in found)} |" for name, tell in rows.items()]
+    return "\n".join([f"`{command}` at commit `{commit}`, one BLAS thread:", "", *lines, ""])
+
+
+def put(page: Path, text: str) -> None:
+    """Between the page's marks. Raises ValueError for a page without them."""
+    before, first, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+    _, last, after = rest.partition(MARKS[1])
+    if not first or not last:
+        raise ValueError(f"{page} has no {MARKS[0].strip()} or no {MARKS[1].strip()}")
+    page.write_text(f"{before}{first}{text}{last}{after}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary folder")
-    parser.add_argument("--no-directions", action="store_true")
+    parser.add_argument("--no-directions", action="store_true", help="this way alone")
+    parser.add_argument("--out", type=Path, help="page whose table is written")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.folder, not args.no_directions)))
         return
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     folder = args.folder or Path(tempfile.mkdtemp(prefix="drift-"))
     try:
         begun = time.perf_counter()
         for name in ("base", "candidate"):
             make(folder / name, args.layers, tuned=name == "candidate")
         print(f"wrote the shards in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
-        more = ["--no-directions"] if args.no_directions else []
-        command = [sys.executable, "-m", "benchmarks.drift", "--measure", "--folder", str(folder), *more]
-        subprocess.run(command, check=True)
+        found = []
+        for more in [["--no-directions"]] if args.no_directions else [[], ["--no-directions"]]:
+            command = [sys.executable, "-m", "benchmarks.drift", "--measure", "--folder", str(folder), *more]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
+            print(done.stdout, end="", flush=True)
+            found.append(json.loads(done.stdout))
+            if args.out is not None:
+                put(args.out, table(found, f"python -m benchmarks.drift --layers {args.layers}", commit))
+        if any(f["peak_rss_gib"] > BOUND_GIB for f in found):
+            raise SystemExit(1)
     finally:
         for name in ("base", "candidate"):
             shutil.rmtree(folder / name, ignore_errors=True)

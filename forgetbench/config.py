@@ -20,7 +20,8 @@ from forgetbench.yamlio import _Lines, load_yaml, validate
 
 CONFIG_NAME = "forgetbench.yaml"
 BUILT_IN = (
-    "mmlu", "gsm8k", "truthfulqa", "truthfulqa_gen", "ifeval", "humaneval", "humaneval_plus", "mbpp", "mbpp_plus",
+    "mmlu", "mmlu_open", "gsm8k", "truthfulqa", "truthfulqa_gen", "ifeval",
+    "humaneval", "humaneval_plus", "mbpp", "mbpp_plus",
 )  # fmt: skip
 SCORER_NAMES = ("exact", "contains", "regex", "numeric", "choice", "none")
 
@@ -205,7 +206,11 @@ class StudyConfig(Strict):
     """Flips of a task and view that causes are looked for, and items of a task whose belief is asked; of more a random
     part."""
     texts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Files, or folders of .txt and .md files, that both checkpoints read; relative to the suite, or {data}/..."""
+    """Files, or folders of .txt and .md files, that both checkpoints read; relative to the suite, or {data}/...; or
+    rows of a dataset, hub:OWNER/NAME[@REVISION][:CONFIG][:SPLIT][:FIELD] (behaviour/fixed.py)."""
+    embedder: Annotated[str, Field(min_length=1)] | None = None
+    """Folder (relative to the suite, or {data}/...) or hub id of the model whose vectors the Vendi score is taken
+    from, where several samples of each item are asked."""
 
 
 class SuiteConfig(Strict):

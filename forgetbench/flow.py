@@ -70,7 +70,7 @@ def selected(ws: Workspace, entry: SuiteTask, task: Task) -> Sequence[Item]:
     size = sample_size(ws, entry)
     if size is not None:
         return sample(task.load(), size, entry.seed or 0).items
-    per_stratum = entry.task == "mmlu" or entry.bridged is not None
+    per_stratum = entry.task in ("mmlu", "mmlu_open") or entry.bridged is not None
     return select(task.load(), limit=limit_of(ws, entry), per_stratum=per_stratum)
 
 

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forgetbench import flow, imported
-from forgetbench.errors import UsageError
 from forgetbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from forgetbench.analysis.types import Comparison
+    from forgetbench.behaviour.embedder import Embedder
+    from forgetbench.behaviour.fixed import FixedText
     from forgetbench.behaviour.types import Study
     from forgetbench.checkpoints.checkpoint import Checkpoint
     from forgetbench.probing.types import Example
     from forgetbench.runs.store import Run
     from forgetbench.training.data import TrainingText
-
-_TEXTS = (".txt", ".md")
 
 
 def what(ws: Workspace) -> Study:
@@ -29,18 +28,38 @@ def what(ws: Workspace) -> Study:
     return Study(**{part: part in ws.suite.study.parts for part in PARTS}, most=ws.suite.study.most)
 
 
-def texts(ws: Workspace) -> list[Path]:
-    """The suite's fixed texts. Raises UsageError for a path that is not there, before anything runs."""
-    found: list[Path] = []
+def check(ws: Workspace) -> None:
+    """Raises UsageError for texts or an embedder that are not there, which must not surface after an hour."""
+    if what(ws).distribution:
+        texts(ws)
+    embedder(ws)
+
+
+def texts(ws: Workspace) -> list[FixedText]:
+    """The suite's fixed texts. Raises UsageError for what cannot be had."""
+    from forgetbench.behaviour.fixed import HUB, files_of, hub_texts, parse_hub
+    from forgetbench.tasks.source import DataSource
+
+    where = f"{ws.suite_file}: study: texts"
+    found: list[FixedText] = []
     for value in ws.suite.study.texts:
-        path = ws.file(value)
-        if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix in _TEXTS and p.is_file())
-        elif path.is_file():
-            found.append(path)
+        if value.startswith(HUB):
+            found += hub_texts(parse_hub(value, where), ws.cache, DataSource(offline=ws.offline), where)
         else:
-            raise UsageError(f"{ws.suite_file}: study: texts", f"there is no {path}", "name files, or a folder of them")
+            found += files_of(ws.file(value), where)
     return found
+
+
+def embedder(ws: Workspace) -> Embedder | None:
+    """What the suite's Vendi score is taken with. Raises UsageError for one that is not there."""
+    name = ws.suite.study.embedder
+    if name is None:
+        return None
+    from forgetbench.behaviour.embedder import find_embedder
+
+    local = ws.file(name) if name.startswith("{data}/") else ws.suite_file.parent / Path(name).expanduser()
+    is_path = name.startswith((".", "/", "~", "{data}/")) or local.exists()
+    return find_embedder(name, str(local) if is_path else name, f"{ws.suite_file}: study: embedder", ws.cache)
 
 
 def studied(
@@ -62,6 +81,7 @@ def studied(
     of every comparison, as the chat view of a base without a template is compared with another checkpoint.
     """
     asked = what(ws)
+    embed = embedder(ws)
     known: dict[int, Comparison] = {}
     made = []
     for one in judged:
@@ -83,6 +103,7 @@ def studied(
                 say,
                 training,
                 () if number else examples,
+                embed,
                 use_cache=use_cache,
                 generate=generate,
             )
@@ -100,6 +121,7 @@ def _one(
     say: flow.Say,
     training: Sequence[TrainingText],
     examples: Sequence[Example],
+    embed: Embedder | None,
     *,
     use_cache: bool,
     generate: bool,
@@ -124,5 +146,6 @@ def _one(
             texts=texts(ws) if part.distribution else (),
             training=[t.text for t in training],
             examples=examples,
+            embed=embed,
         )
     return replace(comparison, behaviour=found)

@@ -31,6 +31,8 @@ SHARED_GRAMS = 4
 """Length of the n-grams of self-repetition."""
 _FOLDS = 40
 """Parts of the items that are left out in turn where leaving out each item would cost too much."""
+EMBEDDED = 500
+"""Items whose outputs are embedded: a mean over more hardly moves."""
 _LEVEL = 6
 
 
@@ -197,14 +199,19 @@ def vendi_score(vectors: Floats) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def vendi_per_input(answered: Sequence[Answered], embed: Embed, *, seed: int = 0) -> Measured:
-    """Vendi score of an item's k samples, mean over items; 1 (all alike) to k. Its meaning is the embedder's."""
-    clusters, k = labels(answered), common_samples(answered)
+def vendi_per_input(
+    answered: Sequence[Answered], embed: Embed, *, embedder: str = "", most: int = EMBEDDED, seed: int = 0
+) -> Measured:
+    """Vendi score of an item's k samples, mean over items; 1 (all alike) to k. Its meaning is the embedder's.
+
+    embedder: its name, for the note. Of more than `most` items evenly spaced ones are embedded.
+    """
+    part = answered[:: -(-len(answered) // most)] if answered else answered
+    clusters, k = labels(part), common_samples(part)
     sides = []
     for side in SIDES:
-        vectors = np.asarray(embed([o.text for a in answered for o in a.side(side)[:k]]), dtype=np.float64)
-        parts = vectors.reshape(len(answered), k, -1)
-        sides.append(np.asarray([vendi_score(part) for part in parts]))
+        vectors = np.asarray(embed([o.text for a in part for o in a.side(side)[:k]]), dtype=np.float64)
+        sides.append(np.asarray([vendi_score(v) for v in vectors.reshape(len(part), k, -1)]))
     found = mean_change(sides[0], sides[1], clusters, seed=seed)
     base, candidate = (float(s.mean()) for s in sides)
     return Measured(
@@ -215,7 +222,8 @@ def vendi_per_input(answered: Sequence[Answered], embed: Embed, *, seed: int = 0
         unit="answers",
         reading=f"{_samples(k)} of one question are worth {candidate:.2f} different ones by meaning, "
         f"base {base:.2f}{doubt(found)}",
-        n=len(answered),
+        note=f"by the embedder {embedder}: compare with figures of the same one only" if embedder else "",
+        n=len(part),
         higher_is="more varied meanings",
     )
 

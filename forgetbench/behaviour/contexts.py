@@ -20,6 +20,7 @@ from forgetbench.rounds import Asker, Side
 from forgetbench.types import Prompt, Read, Reading, Request, Response
 
 if TYPE_CHECKING:
+    from forgetbench.behaviour.fixed import FixedText
     from forgetbench.checkpoints.checkpoint import Checkpoint
 
 TOP_M = 64
@@ -28,6 +29,8 @@ MOST = 400
 """Answers that are read; means over more hardly move."""
 _PIECE = 800
 """Characters of a fixed text that are read at once."""
+_CLUSTERS = 20
+"""Fixed texts from which on their pieces count as parts of one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,28 +116,24 @@ def _answers(base: Side, candidate: Side) -> Iterator[Text]:
                     )
 
 
-def fixed_texts(files: Sequence[Path], point: Checkpoint) -> list[Text]:
-    """Files of UTF-8 text in pieces. Raises UsageError for a file that cannot be read."""
+def fixed_texts(texts: Sequence[FixedText], point: Checkpoint) -> list[Text]:
+    """Texts in pieces, as a checkpoint's tokenizer cuts them."""
     tokenizer = point.tokenizer()
     found: list[Text] = []
-    for file in files:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            raise UsageError(str(file), f"cannot be read ({type(e).__name__})", "give files of UTF-8 text") from None
-        for number, start in enumerate(range(0, len(text), _PIECE)):
-            piece = text[start : start + _PIECE]
+    for fixed in texts:
+        for number, start in enumerate(range(0, len(fixed.text), _PIECE)):
+            piece = fixed.text[start : start + _PIECE]
             ids = tuple(int(i) for i in tokenizer(piece, add_special_tokens=False)["input_ids"])
             if len(ids) < 2:
                 continue
             first = len(tokenizer.decode(ids[:1]).encode())
             found.append(
                 Text(
-                    f"{file.name}#{number}",
+                    f"{fixed.name}#{number}",
                     Prompt(token_ids=ids[:1]),
                     ids[1:],
                     len(ids),
-                    cluster=file.name if len(files) >= 20 else None,
+                    cluster=fixed.name if len(texts) >= _CLUSTERS else None,
                     n_bytes=max(1, len(piece.encode()) - first),
                 )
             )

@@ -1,24 +1,27 @@
 """The behaviour of a candidate beside its base: measured on what the runs hold, and on what later rounds are told.
 
-Whatever a round asks is bounded and said: the distribution costs at most 15 % of the comparison's own tokens, causes
-and beliefs as their options say. Nothing of it enters a score or the gate.
+Whatever a round asks is bounded and said: distribution and reference answers cost at most 15 % of the comparison's own
+tokens, causes and beliefs as their options say. Nothing of it enters a score or the gate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from forgetbench.analysis.departure import departure_measures
 from forgetbench.analysis.distribution import bits_per_byte, distribution_measures
-from forgetbench.analysis.diversity import diversity_measures
+from forgetbench.analysis.diversity import diversity_measures, vendi_per_input
 from forgetbench.analysis.openings import habit_measures
 from forgetbench.analysis.option_scores import option_measures
+from forgetbench.analysis.outputs import common_samples
+from forgetbench.analysis.reference_scores import reference_measures
 from forgetbench.behaviour.contexts import fixed_texts, own_answers, read_both, same_tokens
+from forgetbench.behaviour.fixed import count
 from forgetbench.behaviour.options import option_scores
+from forgetbench.behaviour.references import Along, Referred, referred, scores_of
 from forgetbench.behaviour.sampled import sampled_tasks
 from forgetbench.behaviour.texts import Decoded, answered, merged
 from forgetbench.behaviour.types import Behaviour, Group, Spending, Study
@@ -28,14 +31,19 @@ from forgetbench.types import GREEDY, View
 if TYPE_CHECKING:
     from forgetbench.analysis.outputs import Answered
     from forgetbench.analysis.types import Comparison
+    from forgetbench.behaviour.embedder import Embedder
+    from forgetbench.behaviour.fixed import FixedText
     from forgetbench.belief.types import Divergence
     from forgetbench.causes.types import Causes
     from forgetbench.drift.types import Drift
     from forgetbench.probing.types import Example
-    from forgetbench.rounds import Rounds, Side
+    from forgetbench.rounds import Asker, Rounds, Side
 
 SHARE = 0.12
-"""Of the comparison's tokens that reading may take; a text is never read in part, so that this stays below 15 %."""
+"""Of the comparison's tokens that reading and scoring may take; a text is never read in part, so that this stays below
+15 %."""
+_REFERENCES = 0.04
+"""Of the comparison's tokens that scoring references may take; what it leaves goes to reading."""
 _VIEWS: tuple[View, ...] = ("ability", "chat", "as_used")
 
 
@@ -46,25 +54,33 @@ def study(
     rounds: Rounds,
     what: Study,
     *,
-    texts: Sequence[Path] = (),
+    texts: Sequence[FixedText] = (),
     training: Sequence[str] = (),
     examples: Sequence[Example] = (),
+    embed: Embedder | None = None,
     seed: int = 0,
 ) -> Behaviour:
-    """All that is asked for. `texts`: files that both read whole, beyond the share of tokens that the rest keeps to.
+    """All that is asked for. `texts`: what both read whole, beyond the share of tokens that the rest keeps to.
     `training`: texts of the candidate's training data, to tell answers that they teach; `examples`: those of them that
-    ask and answer, for the fit to them.
+    ask and answer, for the fit to them. `embed`: for the Vendi score of sampled answers.
 
-    Raises what asking raises. Where an engine cannot read, the distribution is left out with a note.
+    Raises what asking raises. Where an engine cannot read, the distribution is left out with a note; where it cannot
+    score, the reference answers.
     """
     notes: list[str] = []
     at_hand = answered(base.run, candidate.run)
-    groups = [*_answers(at_hand, base, candidate), *_options(base, candidate, seed)]
+    groups = [*_answers(at_hand, base, candidate, embed, notes), *_options(base, candidate, seed)]
+    if embed is not None:
+        embed.close()  # its memory is for the models that rounds load
     own = _tokens(base) + _tokens(candidate)
     if what.distribution:
-        groups = [*_distribution(base, candidate, rounds, int(SHARE * own), texts, seed, notes), *groups]
+        asked = referred(base, candidate, int(_REFERENCES * own), notes, seed=seed)
+        along = Along(rounds, asked)
+        left = int(SHARE * own) - sum(r.cost for r in asked)
+        read = _distribution(base, candidate, along, left, texts, seed, notes)
+        groups = [*read, *_references(base, candidate, asked, along, seed, notes), *groups]
     causes = _causes(base, candidate, comparison, rounds, training, what.most) if what.causes else None
-    beliefs = _beliefs(base, candidate, comparison, rounds, at_hand, what.most) if what.belief else ()
+    beliefs = _beliefs(base, candidate, comparison, rounds, what.most) if what.belief else ()
     drift = _drift(base, candidate, notes) if what.drift else None
     fit = None
     if examples:
@@ -95,7 +111,9 @@ def _spent(rounds: Rounds, own: int) -> Spending | None:
     return Spending(sum(s.usage.requests for _, s in rounds.spent), tokens, tokens / own if own else 0.0)
 
 
-def _answers(at_hand: dict[Decoded, list[Answered]], base: Side, candidate: Side) -> list[Group]:
+def _answers(
+    at_hand: dict[Decoded, list[Answered]], base: Side, candidate: Side, embed: Embedder | None, notes: list[str]
+) -> list[Group]:
     vocabulary = int((base.point.config.get("text_config") or base.point.config).get("vocab_size") or 0)
     made = []
     for view in _VIEWS:
@@ -104,8 +122,12 @@ def _answers(at_hand: dict[Decoded, list[Answered]], base: Side, candidate: Side
             about = f"{len(items):,} items, {'greedy answers' if decode_id == GREEDY else decode_id}"
             if decode_id == GREEDY:
                 made.append(Group("How answers look", view, about, habit_measures(items)))
-            if vocabulary:
-                made.append(Group("How varied answers are", view, about, diversity_measures(items, vocabulary)))
+            measures = diversity_measures(items, vocabulary) if vocabulary else ()
+            if embed is not None and common_samples(items) > 1:
+                measures = (*measures, vendi_per_input(items, embed, embedder=embed.identity))
+            made.append(Group("How varied answers are", view, about, measures))
+    if embed is not None and all(d == GREEDY for _, _, d in at_hand):
+        notes.append("no Vendi score: it wants several answers to each item (--samples)")
     return made
 
 
@@ -121,16 +143,33 @@ def _options(base: Side, candidate: Side, seed: int) -> list[Group]:
     ]
 
 
+def _references(
+    base: Side, candidate: Side, asked: Sequence[Referred], along: Along, seed: int, notes: list[str]
+) -> list[Group]:
+    try:
+        scored = scores_of(asked, along.answers(), notes)
+    except UsageError as e:
+        if e.where != "engine" and not _is_endpoint(base, candidate):
+            raise
+        notes.append(f"references are not scored: {'the engine' if e.where == 'engine' else e.where} {e.problem}")
+        scored = []
+    groups = []
+    for view, tasks, scores in scored:
+        about = f"{len(scores.tasks):,} items of {', '.join(tasks)}"
+        groups.append(Group("How likely the reference answer is", view, about, reference_measures(scores, seed=seed)))
+    return groups
+
+
 def _distribution(
     base: Side,
     candidate: Side,
-    rounds: Rounds,
+    ask: Asker,
     budget: int,
-    texts: Sequence[Path],
+    texts: Sequence[FixedText],
     seed: int,
     notes: list[str],
 ) -> list[Group]:
-    if "openai" in (base.point.spec.engine, candidate.point.spec.engine):
+    if _is_endpoint(base, candidate):
         notes.append("distributions are not compared: an endpoint gives neither token ids nor distributions")
         return []
     if not same_tokens(base, candidate):
@@ -140,7 +179,7 @@ def _distribution(
     try:
         own = own_answers(base, candidate, budget, seed=seed)
         if own:
-            contexts = read_both("answers-read", own, base, candidate, rounds)
+            contexts = read_both("answers-read", own, base, candidate, ask)
             if len(contexts) < len(own):
                 notes.append(f"{len(own) - len(contexts):,} of {len(own):,} answers could not be read by both")
             if contexts:
@@ -152,11 +191,11 @@ def _distribution(
             notes.append("distributions are not compared: no prompt with a generated answer was the same for both")
         if texts:
             pieces = fixed_texts(texts, base.point)
-            contexts = read_both("texts-read", pieces, base, candidate, rounds) if pieces else []
+            contexts = read_both("texts-read", pieces, base, candidate, ask) if pieces else []
             if len(contexts) < len(pieces):
                 notes.append(f"{len(pieces) - len(contexts):,} of {len(pieces):,} pieces could not be read by both")
             if contexts:
-                about = f"{len(contexts):,} pieces of {len(texts)} fixed texts"
+                about = f"{len(contexts):,} pieces of {count(texts)}"
                 measures = (bits_per_byte(contexts, seed=seed), *distribution_measures(contexts, seed=seed))
                 found.append(Group("On fixed texts", "ability", about, measures))
     except UsageError as e:
@@ -164,6 +203,10 @@ def _distribution(
             raise
         notes.append(f"distributions are not compared: the engine {e.problem}")
     return found
+
+
+def _is_endpoint(*sides: Side) -> bool:
+    return any(side.point.spec.engine == "openai" for side in sides)
 
 
 def _name_of(side: Side) -> Callable[[int], str] | None:
@@ -205,11 +248,11 @@ def _beliefs(
     candidate: Side,
     comparison: Comparison,
     rounds: Rounds,
-    at_hand: dict[Decoded, list[Answered]],
     most: int,
 ) -> list[Divergence]:
     from forgetbench.belief.find import find_divergence
     from forgetbench.belief.types import Options
 
-    views = [v for v in _VIEWS[:2] if any((view, d) == (v, GREEDY) for _, view, d in at_hand)]
+    # Not by what was answered: of ranked options there is no text, and a base without a template is asked raw.
+    views = [v for v in _VIEWS[:2] if any(candidate.job(job.task.name, v) is not None for job in candidate.jobs)]
     return [find_divergence(base, candidate, comparison, rounds, Options(view=view, max_items=most)) for view in views]

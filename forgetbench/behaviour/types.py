@@ -25,7 +25,8 @@ class Study:
     """Which further questions may be asked. What the runs hold already is always looked at."""
 
     distribution: bool = True
-    """Both checkpoints read some of the base's own answers: at most 15 % more tokens."""
+    """Both checkpoints read some of the base's own answers and score some reference answers: at most 15 % more
+    tokens."""
     causes: bool = False
     belief: bool = False
     drift: bool = False

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from forgetbench.belief.agreement import Agree, normal
 from forgetbench.belief.classify import modal_answer
 from forgetbench.belief.prompts import FewShotDraw, order_of
-from forgetbench.belief.types import Answer, Cost, Options
-from forgetbench.errors import UsageError
-from forgetbench.rounds import Asker, Question, Side, question
+from forgetbench.belief.types import Answer, Options
+from forgetbench.ledger import Ledger
+from forgetbench.rounds import Question, Side, question
 from forgetbench.tasks.mmlu import Mmlu
-from forgetbench.tasks.open_questions import open_questions
+from forgetbench.tasks.open_questions import OpenQuestions
 from forgetbench.tasks.registry import CODE_TASKS
-from forgetbench.types import Decode, Item, ItemKey, Judged, Request, Response
+from forgetbench.types import Decode, Item, ItemKey, Judged
 
 if TYPE_CHECKING:
     from forgetbench.analysis.types import Comparison
@@ -40,50 +39,18 @@ class Case:
     candidate: TaskJob
 
 
-@dataclass
-class Ledger:
-    """Asks rounds, and adds up what was asked and what there is to say of it."""
-
-    asker: Asker
-    answers: dict[str, Response] = field(default_factory=dict)
-    notes: Counter[str] = field(default_factory=Counter)
-    cost: dict[str, Cost] = field(default_factory=dict)
-
-    def ask(self, name: str, requests: Iterable[Request], *, optional: str = "") -> bool:
-        """Whether the round could be asked. `optional`: what is missing without it; said, where an engine cannot."""
-        new = {r.request_id: r for r in requests if r.request_id not in self.answers}
-        if not new:
-            return True
-        try:
-            found = self.asker(name, list(new.values()))
-        except UsageError as error:
-            if not optional:
-                raise
-            self.notes[f"{optional}: {error}"] += len(new)
-            return False
-        self.answers.update(found)
-        tokens = sum(len(g.token_ids) for r in found.values() for g in r.generations)
-        before = self.cost.get(name, Cost(0, 0, 0))
-        added = (len(new), sum(r.prompt_tokens for r in found.values()), tokens)
-        self.cost[name] = Cost(*(a + b for a, b in zip(before, added, strict=True)))
-        return True
-
-    def judged(self, asked: Sequence[Question]) -> list[Answer]:
-        return [answer_of(j, q.job.task.metrics[0]) for q in asked for j in q.judged(self.answers)]
-
-    def lines(self) -> tuple[str, ...]:
-        return tuple(f"{line} ({n:,} {'item' if n == 1 else 'items'})" for line, n in sorted(self.notes.items()))
-
-
 def cases_of(base: Side, candidate: Side, comparison: Comparison, options: Options, ledger: Ledger) -> list[Case]:
     """The items that both sides can be asked, at most `max_items` a task; what is left out is noted."""
     found: list[Case] = []
+    is_open = any(isinstance(_inner(job.task), OpenQuestions) and job.view == options.view for job in candidate.jobs)
     for asked in candidate.jobs:
         name = asked.task.name
         if asked.view != options.view or (options.tasks is not None and name not in options.tasks):
             continue
         mine, raw = candidate.job(name, options.view), base.job(name, "ability")
         reason = _unaskable(base, candidate, asked, mine, raw)
+        if is_open and isinstance(_inner(asked.task), Mmlu):
+            reason = "its open questions are in the suite as a task of their own"
         if mine is None or raw is None or reason:
             ledger.notes[f"{name}: {reason}"] += len(asked.items)
             continue
@@ -130,7 +97,7 @@ def _open(job: TaskJob, shared: set[ItemKey]) -> TaskJob:
     inner = _inner(job.task)
     if not isinstance(inner, Mmlu):
         return replace(job, items=items)
-    task = open_questions(inner)
+    task = OpenQuestions(inner)
     return replace(job, task=task, items=task.opened(items), max_tokens=None, stop=None)
 
 
@@ -195,6 +162,11 @@ def modal_fresh(answers: Sequence[Answer], item: Item, agree: Agree) -> Answer |
     return modal_answer(given, item, agree)[0] if 2 * len(given) > len(answers) else None
 
 
+def answers_to(asked: Sequence[Question], ledger: Ledger) -> list[Answer]:
+    """What the task makes of every answer that came back."""
+    return [answer_of(j, q.job.task.metrics[0]) for q in asked for j in q.judged(ledger.answers)]
+
+
 def answer_of(judged: Judged, metric: str) -> Answer:
     """What was answered; an answer that was refused or cut off is none, unless it is right all the same."""
     correct = judged.scores.get(metric) == 1.0
@@ -209,7 +181,7 @@ def answer_of(judged: Judged, metric: str) -> Answer:
 
 def usable(questions: Mapping[ItemKey, Sequence[Question]], ledger: Ledger) -> dict[ItemKey, list[Answer]]:
     """Answers by item; an item without any is noted and left out."""
-    found = {key: ledger.judged(asked) for key, asked in questions.items()}
+    found = {key: answers_to(asked, ledger) for key, asked in questions.items()}
     missing = sum(not answers for answers in found.values())
     if missing:
         ledger.notes["no answer could be had"] += missing

@@ -22,7 +22,7 @@ from forgetbench.belief.ask import (
     FRESH_CANDIDATE,
     Case,
     Drawing,
-    Ledger,
+    answers_to,
     cases_of,
     modal_fresh,
     usable,
@@ -30,7 +30,7 @@ from forgetbench.belief.ask import (
 from forgetbench.belief.classify import belief_of
 from forgetbench.belief.divergence import Held, Rates, kinds_of, rates_by_class, rates_of
 from forgetbench.belief.follow import Parted, ask_first_divergence, ask_margins, ask_recovery
-from forgetbench.belief.prompts import order_of, shown_question
+from forgetbench.belief.prompts import order_of
 from forgetbench.belief.recovery import recovery_of
 from forgetbench.belief.types import (
     CLASSES,
@@ -49,7 +49,9 @@ from forgetbench.belief.types import (
     Recovery,
 )
 from forgetbench.errors import UsageError
+from forgetbench.ledger import Ledger
 from forgetbench.rounds import Asker, Side
+from forgetbench.tasks.questions import question_of
 from forgetbench.types import Item, ItemKey
 
 if TYPE_CHECKING:
@@ -95,7 +97,9 @@ def find_divergence(
     held, doubtful = _fresh(known, base, candidate, drawing, ledger, agree)
     if not held:
         ledger.notes["no item on which the base holds a belief"] += len(known)
-        return Divergence(options.view, classes, slick, None, None, None, notes=ledger.lines(), cost=dict(ledger.cost))
+        return Divergence(
+            options.view, classes, slick, None, None, None, notes=ledger.lines, cost=dict(ledger.by_round)
+        )
     pairs = [h for _, h in held]
     of_base, of_candidate = kinds_of(pairs, agree)
     clusters = _clusters([h.item for h in pairs])
@@ -115,8 +119,8 @@ def find_divergence(
         diverged=diverged,
         recovery=recovery,
         reading=reading_of(rates),
-        notes=ledger.lines(),
-        cost=dict(ledger.cost),
+        notes=ledger.lines,
+        cost=dict(ledger.by_round),
     )
 
 
@@ -151,7 +155,7 @@ def _classed(cases: Sequence[Case], base: Side, drawing: Drawing, ledger: Ledger
     ledger.ask("belief", (q.request for greedy, sampled in asked for q in (*greedy, *sampled)))
     known: list[Known] = []
     for case, questions in zip(cases, asked, strict=True):
-        greedy, sampled = (ledger.judged(q) for q in questions)
+        greedy, sampled = (answers_to(q, ledger) for q in questions)
         if not greedy and not sampled:
             ledger.notes["the base gave no answer that could be judged"] += 1
             continue
@@ -250,7 +254,7 @@ def _diverged(known: Known, belief: Answer, said: Answer, kind: Kind, base_diver
     return Diverged(
         key=case.item.key,
         task_type=case.item.task_type,
-        question=shown_question(case.candidate.task, case.item),
+        question=question_of(case.candidate.task, case.item).text.strip(),
         gold=case.item.gold,
         belief=belief.text or "",
         held=known.belief.held,

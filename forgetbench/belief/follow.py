@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from forgetbench.belief.agreement import Agree, begins_with, first_sentence, normal
-from forgetbench.belief.ask import Case, Drawing, Ledger
+from forgetbench.belief.ask import Case, Drawing, answers_to
 from forgetbench.belief.prompts import Continuation, Ranked
 from forgetbench.belief.types import Answer, FirstDivergence, Margins, Mode
 from forgetbench.errors import UsageError
+from forgetbench.ledger import Ledger
 from forgetbench.planning.plan import request_id
 from forgetbench.rounds import Question, Side, question
+from forgetbench.tasks.questions import question_of
 from forgetbench.types import Decode, Read, Reading, Request, Response
 
 DISTRACTORS = 2
-"""Beliefs of other items that a ranking offers beside the two answers."""
+"""Beliefs of other items that a ranking offers beside the two answers, of an item without options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,9 @@ def ask_margins(parted: Sequence[Parted], base: Side, candidate: Side, ledger: L
     for side, jobs in sides:
         column: list[Question | None] = []
         for p, job in zip(parted, jobs, strict=True):
-            both = (p.belief, p.candidate)
-            task = Ranked(job.task, [a.surface for a in both], [p.candidate.lead] * 2)
-            column.append(_or_none(replace(job, task=task.in_chat() if job.style == "chat" else task), p, side, ledger))
+            lead = p.belief.lead if job.style == "raw" else p.candidate.lead
+            task = Ranked(job.task, (p.belief.surface, p.candidate.surface), lead, job.style)
+            column.append(_or_none(replace(job, task=task), p, side, ledger))
         asked.append(column)
     requests = [q.request for column in asked for q in column if q is not None]
     ledger.ask("belief-margins", requests, optional="no likelihood margins")
@@ -111,7 +113,9 @@ def ask_recovery(
 ) -> tuple[list[frozenset[Mode]], tuple[Mode, ...]]:
     """By which modes each item's base answer came back, and the modes that could be asked.
 
-    beliefs: the base's answers to all items of the comparison, which distractors are taken from.
+    Ranking has the prompt of the few-shot mode; the answer with the largest summed log-probability comes first, of
+    equal ones the first given (as tasks/ranking.py has it). beliefs: the base's answers to all items of the comparison,
+    which distractors are taken from.
     """
     continued = [_continuation(p, candidate, drawing) for p in parted]
     again = [drawing.again(p.case, candidate) for p in parted]
@@ -127,7 +131,7 @@ def ask_recovery(
         wanted = p.belief.text or ""
         if any(_continues(text, wanted, p, agree) for text in _outputs(texts, ledger)):
             modes.add("continuation")
-        if any(a.text is not None and agree(wanted, a.text, p.case.item) for a in ledger.judged([few])):
+        if any(a.text is not None and agree(wanted, a.text, p.case.item) for a in answers_to([few], ledger)):
             modes.add("few-shot")
         if can_rank and _first_is_best(ledger.answers.get(options.request.request_id)):
             modes.add("ranking")
@@ -141,19 +145,25 @@ def _continuation(p: Parted, side: Side, drawing: Drawing) -> Question:
 
 
 def _ranking(p: Parted, again: Question, beliefs: Sequence[Answer], side: Side, seed: int, agree: Agree) -> Question:
-    """The base's answer first, then the candidate's, then other items' beliefs that are neither."""
-    item = p.case.item
-    others: dict[str, str] = {}
-    taken = [a.text or "" for a in (p.belief, p.candidate)]
-    for other in random.Random(f"{seed}/{item.key}").sample(beliefs, len(beliefs)):
-        text = other.text or ""
+    """The base's answer first, then the candidate's, then others."""
+    answers = (p.belief.surface, p.candidate.surface, *distractors(p, beliefs, seed, agree))
+    task = Ranked(again.job.task, answers, p.belief.lead, again.job.style)
+    return question(replace(again.job, task=task), p.case.item, side.point)
+
+
+def distractors(p: Parted, beliefs: Sequence[Answer], seed: int, agree: Agree) -> list[str]:
+    """What a ranking offers beside the answers of base and candidate, and what is neither: the item's other options,
+    or where it has none `DISTRACTORS` beliefs of other items."""
+    item, taken = p.case.item, [a.text or "" for a in (p.belief, p.candidate)]
+    options = [choice.strip().rstrip(".") for choice in question_of(p.case.raw.task, item).choices]
+    drawn = random.Random(f"{seed}/{item.key}").sample(beliefs, 0 if options else len(beliefs))
+    found: dict[str, str] = {}
+    for text, surface in [*zip(options, options, strict=True), *((b.text or "", b.surface) for b in drawn)]:
         if text and not any(agree(text, known, item) for known in taken):
-            others.setdefault(normal(text), other.surface)
-        if len(others) == DISTRACTORS:
+            found.setdefault(normal(text), surface)
+        if not options and len(found) == DISTRACTORS:
             break
-    choices = [p.belief.surface, p.candidate.surface, *others.values()]
-    task = Ranked(again.job.task, choices, [p.belief.lead] * len(choices))
-    return question(replace(again.job, task=task), item, side.point)
+    return list(found.values())
 
 
 def _outputs(asked: Question, ledger: Ledger) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from forgetbench.errors import UsageError
 from forgetbench.tasks.base import Task
-from forgetbench.types import Item, ItemKey, Judged, PromptSpec, Response
+from forgetbench.types import Item, ItemKey, Judged, PromptSpec, Response, Style
 
 POOL = 4
 """A draw takes its examples from up to so many times as many as it shows."""
@@ -79,27 +79,21 @@ class Continuation(Rewritten):
 
 
 class Ranked(Rewritten):
-    """The item with given answers to rank, each as it would follow the prompt."""
+    """The item with given answers to rank, each as a checkpoint would write it after the prompt."""
 
-    def __init__(self, task: Task, choices: Sequence[str], leads: Sequence[str]) -> None:
-        """leads: the blanks before each choice in chat; raw text has the task's own delimiter there."""
+    def __init__(self, task: Task, answers: Sequence[str], lead: str, style: Style) -> None:
+        """lead: the blanks that answers begin with. Not always the task's delimiter: after TruthfulQA's question
+        comes a line end, which the checkpoint writes itself."""
         super().__init__(task)
-        self._choices, self._leads = tuple(choices), tuple(leads)
+        self._choices, self._style = tuple(lead + answer for answer in answers), style
 
     def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
-        spec = self.task.prompt(item, num_fewshot)
-        return replace(spec, form="rank", choices=self._choices, stop=(), also=())
-
-    def in_chat(self) -> Ranked:
-        return Ranked(self.task, [a + b for a, b in zip(self._leads, self._choices, strict=True)], self._leads)
-
-
-def shown_question(task: Task, item: Item) -> str:
-    """What is asked, for people."""
-    spec = task.prompt(item, 0)
-    if spec.messages is not None:
-        return next((m.content for m in reversed(spec.messages) if m.role == "user"), "")
-    return spec.chat_question or spec.question
+        spec = replace(self.task.prompt(item, num_fewshot), form="rank", choices=self._choices, stop=(), also=())
+        if self._style == "chat" and not spec.plain:
+            return spec
+        # Raw text has the delimiter before every choice: it goes into the examples' answers.
+        shots = tuple(replace(shot, answer=spec.answer_delimiter + shot.answer) for shot in spec.shots)
+        return replace(spec, shots=shots, answer_delimiter="")
 
 
 def order_of(key: ItemKey, seed: int) -> bytes:

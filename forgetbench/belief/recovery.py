@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from forgetbench.analysis.significance import normal_quantile
 from forgetbench.analysis.types import Interval
@@ -41,6 +43,32 @@ def recovery_of(
 
     every = one(None)
     return Recovery(tuple(one(m) for m in MODES if m in asked), every, max(0.0, every.excess or 0.0))
+
+
+def reading_of(recovery: Recovery) -> str:
+    """What came back, all ways together and each by itself, as sentences."""
+    whole = (
+        f"Asked otherwise, {100 * recovery.recovered:.0f} % of the diverged answers come back in excess of luck; "
+        f"{100 * recovery.not_recovered:.0f} % were not recovered."
+    )
+    return " ".join([whole, *map(_way, recovery.modes)])
+
+
+def _way(one: Recovered) -> str:
+    told = f"By {one.mode} {one.diverged:,} of {one.n_diverged:,}"
+    if one.excess is None or one.interval is None:
+        return f"{told}, without any control."
+    low, high = 100 * one.interval.low, 100 * one.interval.high
+    return (
+        f"{told}, of the controls {one.controls:,} of {one.n_controls:,}: "
+        f"net {100 * one.excess:.1f} points ({low:.1f} to {high:.1f})."
+    )
+
+
+def as_dict(recovery: Recovery) -> dict[str, Any]:
+    """All figures, for --json; shares are fractions of 1."""
+    whole, *ways = (asdict(one) for one in (recovery.any, *recovery.modes))
+    return {"recovered": recovery.recovered, "not_recovered": recovery.not_recovered, "any": whole, "ways": ways}
 
 
 def newcombe(p: float, n: float, q: float, m: float, level: float = 0.95) -> Interval:

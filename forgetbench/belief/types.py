@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
 from forgetbench.analysis.types import Interval
+from forgetbench.ledger import Cost
 from forgetbench.types import ItemKey, View
 
 BeliefClass = Literal["firm", "mostly", "weak", "none"]
@@ -186,14 +187,6 @@ class Recovery:
     def not_recovered(self) -> float:
         """The rest. Not shown to be recoverable, and not shown to be lost."""
         return 1.0 - self.recovered
-
-
-class Cost(NamedTuple):
-    """What the rounds asked, by name."""
-
-    requests: int
-    prompt_tokens: int
-    generated_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
-"""Which items can be asked again, how, and what it cost."""
+"""Which items can be asked again, and how."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from forgetbench.causes.types import Cost, Count, Direction, Options
+from forgetbench.causes.types import Count, Direction, Options
 from forgetbench.errors import UsageError
-from forgetbench.rounds import Asker, Question, Side, question
-from forgetbench.types import Decode, Item, ItemKey, Judged, Request, Response, Style, View
+from forgetbench.ledger import Ledger
+from forgetbench.rounds import Question, Side, question
+from forgetbench.types import Decode, Item, ItemKey, Judged, Style, View
 
 if TYPE_CHECKING:
     from forgetbench.analysis.types import Pair
@@ -71,36 +72,10 @@ class Drawn:
         return Drawn(self.judged + other.judged, self.metric)
 
 
-@dataclass
-class Ledger:
-    """Asks rounds and adds up what they took."""
-
-    asker: Asker
-    answers: dict[str, Response] = field(default_factory=dict)
-    notes: Counter[str] = field(default_factory=Counter)
-    """Line: how many items it is about."""
-
-    def ask(self, name: str, requests: Iterable[Request]) -> Mapping[str, Response]:
-        """One round. Answers stay and are found under their request's id."""
-        new = {r.request_id: r for r in requests if r.request_id not in self.answers}
-        if new:
-            self.answers.update(self.asker(name, list(new.values())))
-        return self.answers
-
-    def drawn(self, asked: Question, metric: str) -> Drawn:
-        """What came back; samples without a score of the metric are left out."""
-        judged = asked.judged(self.answers)
-        return Drawn(tuple(j for j in judged if metric in j.scores), metric)
-
-    @property
-    def cost(self) -> Cost:
-        generated = sum(len(g.token_ids) for r in self.answers.values() for g in r.generations)
-        prompts = sum(r.prompt_tokens for r in self.answers.values())
-        return Cost(len(self.answers), prompts, generated)
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        return tuple(f"{line} ({count:,} items)" for line, count in sorted(self.notes.items()))
+def drawn_of(asked: Question, metric: str, ledger: Ledger) -> Drawn:
+    """What came back; samples without a score of the metric are left out."""
+    judged = asked.judged(ledger.answers)
+    return Drawn(tuple(j for j in judged if metric in j.scores), metric)
 
 
 def fresh(

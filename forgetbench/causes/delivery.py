@@ -19,11 +19,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from forgetbench.causes.ask import Case, Drawn, Ledger, fresh
+from forgetbench.causes.ask import Case, Drawn, drawn_of, fresh
 from forgetbench.causes.gold import Golds, Present, golds_of, is_searchable, present
 from forgetbench.causes.triage import Sampled, Triaged
 from forgetbench.causes.types import Delivery, Options, Try
 from forgetbench.errors import UsageError
+from forgetbench.ledger import Ledger
 from forgetbench.rounds import Question, Side
 from forgetbench.scoring.language import language
 from forgetbench.scoring.loops import find_loop
@@ -110,7 +111,7 @@ def deliver(
     made = []
     for i, triaged in enumerate(lost):
         case, asked = triaged.sampled.case, again.get(i)
-        drawn = None if asked is None else ledger.drawn(asked, case.pair.metric)
+        drawn = None if asked is None else drawn_of(asked, case.pair.metric, ledger)
         if asked is not None and drawn is not None and not drawn.judged:
             ledger.notes[f"{case.pair.task}, {case.pair.view} view: no answer with a larger budget"] += 1
         made.append(_decide(triaged, kinds[i], drawn, options, searcher))

@@ -16,12 +16,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from forgetbench.analysis.types import Comparison
-from forgetbench.causes.ask import Ledger
 from forgetbench.causes.decide import counts_of, found_of, is_lost
 from forgetbench.causes.delivery import Searcher, deliver, wrong_answers
 from forgetbench.causes.recovery import recover
 from forgetbench.causes.triage import Group, Triaged, choose, draw
 from forgetbench.causes.types import CauseCounts, Causes, Controls, Count, Found, Options
+from forgetbench.ledger import Ledger
 from forgetbench.rounds import Asker, Side
 from forgetbench.types import GREEDY
 

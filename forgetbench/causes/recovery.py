@@ -26,13 +26,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from forgetbench.causes.ask import Case, Drawn, Ledger, fresh, other_style
+from forgetbench.causes.ask import Case, Drawn, drawn_of, fresh, other_style
 from forgetbench.causes.delivery import Searcher
 from forgetbench.causes.gold import holds, short_golds
 from forgetbench.causes.luck import other_items, pseudo_control, swapped, swapped_texts
 from forgetbench.causes.triage import Group, Triaged
 from forgetbench.causes.types import Count, Options, Try
 from forgetbench.errors import UsageError
+from forgetbench.ledger import Ledger
 from forgetbench.planning.plan import request_id, sampling_seed
 from forgetbench.rounds import Question, Side
 from forgetbench.types import Decode, Generate, ItemKey, Judged, Prompt, Request, View
@@ -62,7 +63,7 @@ class Asked(NamedTuple):
 
     def drawn(self, ledger: Ledger) -> Drawn:
         if self.question is not None:
-            return ledger.drawn(self.question, self.case.pair.metric)
+            return drawn_of(self.question, self.case.pair.metric, ledger)
         return _continued(self.case, self.request, ledger)
 
 

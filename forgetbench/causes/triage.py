@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from forgetbench.analysis.types import Comparison, Pair
-from forgetbench.causes.ask import Case, Drawn, Ledger, fresh, why_not
+from forgetbench.causes.ask import Case, Drawn, drawn_of, fresh, why_not
 from forgetbench.causes.posterior import fit_prior, posteriors, stability
 from forgetbench.causes.types import Options, Stability
 from forgetbench.errors import UsageError
+from forgetbench.ledger import Ledger
 from forgetbench.rounds import Question, Side
 from forgetbench.types import GREEDY, ItemKey, View
 
@@ -105,7 +106,7 @@ def _ask(
     ledger.ask(ROUND, (q.request for _, *both in asked for q in both))
     found = []
     for case, first, second in asked:
-        drawn = ledger.drawn(first, case.pair.metric), ledger.drawn(second, case.pair.metric)
+        drawn = drawn_of(first, case.pair.metric, ledger), drawn_of(second, case.pair.metric, ledger)
         if drawn[0].judged and drawn[1].judged:
             found.append(Sampled(case, *drawn))
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from forgetbench.analysis.types import Interval
+from forgetbench.ledger import Cost
 from forgetbench.types import ItemKey, View
 
 Direction = Literal["lost", "gained"]
@@ -197,13 +198,6 @@ class CauseCounts:
     gained_counts: Mapping[Cause, int]
     overwritten: int
     sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    requests: int = 0
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from forgetbench.cli.work import How, run_points
 from forgetbench.errors import UsageError
 from forgetbench.resolving import check_resolve
 from forgetbench.rounds import Rounds, Side
-from forgetbench.studying import texts as fixed_texts
+from forgetbench.studying import check as check_study
 from forgetbench.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def _judge(
     points = {alias: flow.checkpoint(ws, alias, to_run=how is not None) for alias in aliases}
     policies = flow.policies(ws, loaded, points, base, candidates)
     texts = _training_texts(train_data)
-    if study and "distribution" in ws.suite.study.parts:
-        fixed_texts(ws)  # a path that is not there must not surface after an hour
+    if study:
+        check_study(ws)
     if how is not None:
         runs = run_points(ws, list(points.values()), loaded, how)
         say("comparing")

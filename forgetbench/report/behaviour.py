@@ -8,6 +8,7 @@ from typing import Any
 from forgetbench.analysis.measured import Measured
 from forgetbench.analysis.types import Comparison, Interval
 from forgetbench.behaviour.types import Behaviour, Group, SampledTask
+from forgetbench.belief.recovery import as_dict, reading_of
 from forgetbench.belief.types import Divergence
 from forgetbench.causes.types import CAUSES, WORDS, CauseCounts, Causes, Found
 from forgetbench.drift.types import Drift
@@ -194,7 +195,7 @@ def _divergence(found: Divergence) -> Context:
             }
             for p in found.parts
         ],
-        "recovery": _recovery(found),
+        "recovery": "" if found.recovery is None else reading_of(found.recovery),
         "examples": [
             {
                 "question": d.question[-200:],
@@ -213,14 +214,9 @@ def _drift(found: Drift) -> Context:
     return {"reading": list(found.reading), "notes": list(found.notes)}
 
 
-def _recovery(found: Divergence) -> str:
-    if found.recovery is None:
-        return ""
-    r = found.recovery
-    return (
-        f"asked otherwise, {100 * r.recovered:.0f} % of the diverged answers come back in excess of luck; "
-        f"{100 * r.not_recovered:.0f} % were not recovered"
-    )
+def _in_turn(kinds: Sequence[Sequence[tuple[Group, Measured]]]) -> list[tuple[Group, Measured]]:
+    """The first of each kind, then the second of each, ...: one kind with many measures must not hide the others."""
+    return [kind[i] for i in range(max(map(len, kinds), default=0)) for kind in kinds if i < len(kind)]
 
 
 def told(found: Behaviour) -> list[str]:
@@ -231,7 +227,7 @@ def told(found: Behaviour) -> list[str]:
     lines += found.drift.reading[:1] if found.drift is not None else ()
     lines += found.fit.lines if found.fit is not None else ()
     measures = [(g, m) for g in found.groups for m in g.measures]
-    proven = [(g, m) for g, m in measures if m.base is not None and m.proven]
+    proven = _in_turn([[(g, m) for m in g.measures if m.base is not None and m.proven] for g in found.groups])
     lines += [f"{m.reading} ({g.view})" for g, m in proven[:_TOLD]]
     if len(proven) > _TOLD:
         lines.append(f"{len(proven) - _TOLD} more of {len(measures)} measures changed: see the report")
@@ -274,7 +270,12 @@ def to_dict(comparisons: Sequence[Comparison]) -> list[Context]:
                     for s in b.sampled
                 ],
                 "divergence": [
-                    {"view": d.view, "reading": d.reading, "classes": {str(k): n for k, n in d.classes.items()}}
+                    {
+                        "view": d.view,
+                        "reading": d.reading,
+                        "classes": {str(k): n for k, n in d.classes.items()},
+                        "recovery": None if d.recovery is None else as_dict(d.recovery),
+                    }
                     for d in b.divergences
                 ],
                 "drift": [] if b.drift is None else list(b.drift.reading),

@@ -113,6 +113,7 @@ def render_context(context: Context, embedded: Embedded, words: Words) -> str:
     )
     environment.globals.update(
         _=words,
+        sentence=words.sentence,
         mark=svg.mark,
         plot_row=_plot_row,
         plot_axis=svg.axis,

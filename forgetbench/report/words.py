@@ -42,7 +42,7 @@ SPOKEN = (
         "not recovered",
     ),
     *("What it would say next", "On fixed texts", "How answers look", "How varied answers are"),
-    *("How sure it is among options", "pass@k and reach"),
+    *("How sure it is among options", "How likely the reference answer is", "pass@k and reach"),
     *("lost correct", "corrected", "other", "firm", "mostly"),
 )
 """Words that templates and scripts look up by value, so that no reader of the source sees them: all of them."""

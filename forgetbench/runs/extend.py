@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from forgetbench.planning.plan import request_id
-from forgetbench.runs.segments import ResponseIndex, SegmentWriter, scan_folder
+from forgetbench.runs.segments import Location, ResponseIndex, SegmentWriter, scan_folder
 from forgetbench.runs.target import Target
 from forgetbench.runs.units import build_units
 from forgetbench.types import Generate, Request, Response
@@ -26,6 +26,8 @@ class Rest:
     """Of the unit that wants it, relative to the run."""
     known: str
     """Id of the smaller request, which is answered."""
+    answer: Location
+    """Where its answer lies."""
     request: Request
     """The samples that are missing."""
 
@@ -46,7 +48,8 @@ def missing_rests(target: Target) -> list[Rest]:
                 if smaller is not None:
                     rest = replace(body, seeds=body.seeds[smaller[0] :])
                     new = replace(request, request_id=request_id(request.checkpoint, request.prompt, rest), body=rest)
-                    found.append(Rest(request.request_id, unit.folder, smaller[1], new))
+                    where = index.locations[smaller[1]]
+                    found.append(Rest(request.request_id, unit.folder, smaller[1], where, new))
     return found
 
 
@@ -70,7 +73,7 @@ def _index(target: Target) -> ResponseIndex:
 
 def store_joined(target: Target, rests: Sequence[Rest], answers: Mapping[str, Response]) -> None:
     """Store the larger questions' answers where the target looks for them. What has no answer yet is left out."""
-    index = _index(target)
+    index = ResponseIndex({rest.known: rest.answer for rest in rests})
     writer = SegmentWriter(lambda batch: None)
     try:
         with index.reader() as read:

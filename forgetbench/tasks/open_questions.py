@@ -1,6 +1,8 @@
 """MMLU as open questions: what is asked without its options, answered in words of one's own.
 
-    question: "Question: {question}\\nAnswer:"   shots: the subject's dev questions, likewise, with their answers
+    question: "Question: {question}\\nAnswer:"
+    shots: dev questions, likewise, with their answers: the subject's own first, then those of all others in an order
+           that their hash gives, since few subjects have as many as are asked for
 
 The gold is the text of the right option, and an answer is right if it says that text (whole words; case and punctuation
 are ignored). Questions that only make sense with their options are left out: "which of the following",
@@ -21,6 +23,7 @@ from forgetbench.scoring.outcome import judge_each, outcome_of
 from forgetbench.scoring.scorers import Normalise, Reference, contains, numeric
 from forgetbench.tasks.base import content_hash
 from forgetbench.tasks.mmlu import LABELS, Mmlu
+from forgetbench.tasks.source import DataSource
 from forgetbench.types import Generation, Item, ItemKey, Judged, PromptSpec, Response, Shot, Style
 
 METRIC = "correct"
@@ -47,10 +50,6 @@ _SHOT = re.compile(r"(.*)\nA\. (.*)\nB\. (.*)\nC\. (.*)\nD\. (.*)\nAnswer:", re.
 _NORMALISE = Normalise(ignore_case=True, ignore_punctuation=True, first_line=True)
 
 
-def open_questions(task: Mmlu) -> OpenQuestions:
-    return OpenQuestions(task)
-
-
 def needs_options(question: str, choices: Sequence[str]) -> bool:
     """Whether a question cannot be asked without its options, judged by its words."""
     text = " ".join(question.split())
@@ -68,9 +67,11 @@ class OpenQuestions:
     binary = True
     default_num_fewshot: Mapping[Style, int] = {"raw": 4, "chat": 0}
 
-    def __init__(self, task: Mmlu) -> None:
-        self._mmlu = task
-        self._shots: dict[str, tuple[Shot, ...]] = {}
+    def __init__(self, source: DataSource | Mmlu) -> None:
+        """Of a task that is there already, its items are not read twice."""
+        self._mmlu = source if isinstance(source, Mmlu) else Mmlu(source)
+        self._dev: Mapping[str, Sequence[Shot]] = {}
+        self._shots: dict[str, Sequence[Shot]] = {}
 
     def load(self) -> Sequence[Item]:
         return self.opened(self._mmlu.load())
@@ -86,26 +87,30 @@ class OpenQuestions:
         return replace(item, key=key, doc=doc, gold=gold, gold_hash=content_hash({"gold": gold}), n_choices=None)
 
     def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
-        """Shots are the subject's dev questions that can be asked openly, in file order. Raises UsageError."""
-        subject = item.doc["subject"]
-        shots = self._shots_of(item) if num_fewshot else ()
+        """Raises UsageError for more shots than there are dev questions that can be asked openly."""
+        shots = self._shots_of(item.doc["subject"]) if num_fewshot else ()
         if num_fewshot > len(shots):
-            problem = f"{num_fewshot} shots asked for, {subject} has {len(shots)} open dev questions"
+            problem = f"{num_fewshot} shots asked for, there are {len(shots)} open dev questions"
             raise UsageError(f"{self.name} num_fewshot", problem, f"use at most {len(shots)}")
         return PromptSpec(
             form="generate",
             question=_question(item.doc["question"]),
             chat_question=item.doc["question"].strip(),
-            shots=shots[:num_fewshot],
+            shots=tuple(shots[:num_fewshot]),
             stop=("\n",),
             max_tokens=MAX_TOKENS,
         )
 
-    def _shots_of(self, item: Item) -> tuple[Shot, ...]:
-        subject = item.doc["subject"]
+    def _shots_of(self, subject: str) -> Sequence[Shot]:
+        """The subject's own in file order, then the others'."""
+        if not self._dev:
+            one_of = {item.doc["subject"]: item for item in self._mmlu.load()}
+            shown = {name: map(_opened_shot, self._mmlu.prompt(item, DEV).shots) for name, item in one_of.items()}
+            self._dev = {name: [shot for shot in shots if shot is not None] for name, shots in shown.items()}
         if subject not in self._shots:
-            shown = self._mmlu.prompt(item, DEV).shots
-            self._shots[subject] = tuple(shot for s in shown if (shot := _opened_shot(s)) is not None)
+            others = [shot for name, shots in self._dev.items() if name != subject for shot in shots]
+            others.sort(key=lambda shot: content_hash({"question": shot.question}))
+            self._shots[subject] = [*self._dev[subject], *others]
         return self._shots[subject]
 
     def score(self, item: Item, response: Response) -> list[Judged]:

@@ -16,6 +16,7 @@ from forgetbench.tasks.code_mbpp import Mbpp, MbppPlus
 from forgetbench.tasks.gsm8k import Gsm8k
 from forgetbench.tasks.ifeval import IfEval
 from forgetbench.tasks.mmlu import Mmlu
+from forgetbench.tasks.open_questions import OpenQuestions
 from forgetbench.tasks.source import DataSource
 from forgetbench.tasks.truthfulqa import TruthfulQa, TruthfulQaGen
 from forgetbench.types import Style
@@ -28,6 +29,7 @@ _TASKS: Mapping[str, Callable[..., Task]] = {
     "mbpp": Mbpp,
     "mbpp_plus": MbppPlus,
     "mmlu": Mmlu,
+    "mmlu_open": OpenQuestions,
     "truthfulqa": TruthfulQa,
     "truthfulqa_gen": TruthfulQaGen,
 }

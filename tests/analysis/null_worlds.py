@@ -20,6 +20,7 @@ from forgetbench.analysis.measured import Measured
 from forgetbench.analysis.openings import habit_measures
 from forgetbench.analysis.option_scores import OptionScores, option_measures
 from forgetbench.analysis.outputs import Answered, Output
+from forgetbench.analysis.reference_scores import ReferenceScores, reference_measures
 from forgetbench.analysis.token_stats import Partition, SharedContext, SideStats
 
 VOCABULARY = 120
@@ -104,6 +105,15 @@ def options(seed: int, items: int = 120) -> OptionScores:
     return OptionScores(sides[0], sides[1], gold, np.arange(items))
 
 
+def references(seed: int, items: int = 120) -> ReferenceScores:
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(0.5, 2.0, items)
+    sides = [-np.logaddexp(0.0, -(shared + rng.normal(0.0, 0.5, items))) for _ in range(2)]
+    tokens = rng.integers(1, 5, items).astype(np.float64)
+    right = (np.exp(sides[0]) > 0.5) & (np.exp(sides[1]) > 0.5)
+    return ReferenceScores(sides[0], sides[1], tokens, tokens, np.arange(items), ("t",) * items, right)
+
+
 def measures(seed: int) -> list[Measured]:
     answered, shared = outputs(seed), contexts(seed)
     rng = np.random.default_rng(seed)
@@ -117,6 +127,7 @@ def measures(seed: int) -> list[Measured]:
         bits_per_byte(shared),
         *(m for m in departure_measures(shared) if m.base is not None),
         *option_measures(options(seed)),
+        *reference_measures(references(seed)),
         *(m for m in empirical_support(base, candidate, np.arange(80)) if m.base is not None),
         *pass_measures(pass_curves(base, candidate, draws=200), 80),
     ]

@@ -18,7 +18,7 @@ DRAWS = 20
 
 def test_intervals_hold_zero_where_nothing_changed() -> None:
     found = coverage(DRAWS)
-    assert len(found) == 28
+    assert len(found) == 32
     assert np.mean(list(found.values())) >= 0.93
     # A measure that holds 93 % of the time is below this in 1 of 1,000 such tests.
     least = stats.binom.ppf(0.001, DRAWS, 0.93) / DRAWS

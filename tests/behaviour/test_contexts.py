@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from forgetbench.behaviour.contexts import same_tokens
+from forgetbench.behaviour.contexts import fixed_texts, same_tokens
+from forgetbench.behaviour.fixed import FixedText
+from tests.engines.tiny import make_tokenizer
 
 pytestmark = pytest.mark.unit
 
@@ -40,3 +42,19 @@ def test_without_a_file_only_equal_digests_count(tmp_path: Path) -> None:
     base = side(tmp_path / "base", "1", {})
     nothing = SimpleNamespace(point=SimpleNamespace(parts={"tokenizer": "2"}, tokenizer_folder=None))
     assert not same_tokens(base, nothing)  # type: ignore[arg-type]
+
+
+def test_fixed_texts_are_cut_into_pieces_that_know_their_bytes() -> None:
+    tokenizer = make_tokenizer(bos=False)
+    point = cast("Any", SimpleNamespace(tokenizer=lambda: tokenizer))
+    text = "Übergröße, naïve café. " * 50
+    pieces = fixed_texts([FixedText("a.txt", text), FixedText("b.txt", "x")], point)
+    assert [p.name for p in pieces] == ["a.txt#0", "a.txt#1"]  # one token alone cannot be read
+    read = [tokenizer.decode([*(p.prompt.token_ids or ()), *p.token_ids]) for p in pieces]
+    assert "".join(read) == text
+    for piece, whole in zip(pieces, read, strict=True):
+        first = tokenizer.decode(list(piece.prompt.token_ids or ()))
+        assert piece.n_bytes == len(whole.encode()) - len(first.encode())
+        assert (piece.cost, piece.cluster) == (1 + len(piece.token_ids), None)
+    many = fixed_texts([FixedText(f"{i}", "one two three") for i in range(20)], point)
+    assert [p.cluster for p in many] == [str(i) for i in range(20)]

@@ -96,6 +96,27 @@ def test_an_answer_that_a_statement_brings_back_is_recovered_in_excess_of_luck(t
     assert (few.diverged, few.excess) == (0, 0.0)
 
 
+def test_an_answer_that_ranks_first_is_recovered_by_ranking_net_of_controls(tmp_path: Path) -> None:
+    candidate = beliefs() | {c: {f"New{c}": 1.0} for c in (*WRONG, *LOOSE)}
+    lucky = 6
+    ranked = {c: {f"False{c}": 0.6, f"New{c}": 0.4} for c in WRONG}
+    ranked |= {c: {f"A{c}": 0.6, f"New{c}": 0.4} for c in LOOSE[:lucky]}
+    found, asker = check(tmp_path, candidate, in_ranking=ranked)
+    assert {d.recovered_by for d in found.diverged} == {("ranking",)}
+    assert found.recovery is not None
+    assert [r.mode for r in found.recovery.modes] == ["continuation", "few-shot", "ranking"]
+    by_ranking = found.recovery.modes[-1]
+    assert (by_ranking.diverged, by_ranking.n_diverged) == (len(WRONG), len(WRONG))
+    assert by_ranking.n_controls == len(LOOSE)
+    assert 0 < by_ranking.controls <= lucky  # those whose modal answer was the one that ranks first
+    assert found.recovery.recovered == pytest.approx(1 - by_ranking.controls / len(LOOSE))
+    for name, request in asker.asked:
+        if name == "belief-recovery" and isinstance(request.body, Score):
+            assert len(request.body.continuations) == 4  # the two answers, and the beliefs of two other items
+            assert len(set(request.body.continuations)) == 4
+            assert all(c.startswith(" ") for c in request.body.continuations)
+
+
 def test_a_candidate_that_gives_no_answer_says_nothing_else(tmp_path: Path) -> None:
     found, _ = check(tmp_path, beliefs() | {c: {"": 1.0} for c in WRONG})
     assert found.candidate_silent == len(WRONG)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from forgetbench.belief.recovery import newcombe, recovery_of, wilson
+from forgetbench.belief.recovery import as_dict, newcombe, reading_of, recovery_of, wilson
 from forgetbench.belief.types import MODES, Mode
 
 pytestmark = pytest.mark.unit
@@ -57,6 +59,20 @@ def test_without_controls_nothing_counts_as_recovered() -> None:
     assert [m.mode for m in found.modes] == list(MODES[:2])
     with pytest.raises(ValueError, match="nothing to recover"):
         recovery_of([], [], MODES)
+
+
+def test_what_came_back_is_told_by_way_with_controls_beside() -> None:
+    ranked, none = frozenset[Mode](["ranking"]), frozenset[Mode]()
+    found = recovery_of([ranked] * 3 + [none], [ranked] + [none] * 3, MODES)
+    told = reading_of(found)
+    assert "50 % of the diverged answers come back in excess of luck; 50 % were not recovered." in told
+    assert "By continuation 0 of 4, of the controls 0 of 4: net 0.0 points" in told
+    assert "By ranking 3 of 4, of the controls 1 of 4: net 50.0 points" in told
+    made = as_dict(found)
+    assert [w["mode"] for w in made["ways"]] == list(MODES)
+    assert (made["ways"][2]["diverged"], made["ways"][2]["excess"], made["not_recovered"]) == (3, 0.5, 0.5)
+    assert json.loads(json.dumps(made)) == made
+    assert "without any control" in reading_of(recovery_of([ranked], [], MODES))
 
 
 def test_items_that_share_a_fact_count_once_in_the_interval() -> None:

@@ -106,6 +106,8 @@ class Towns:
     cannot: tuple[type, ...] = ()
     in_statements: Table = field(default_factory=dict)
     """What any checkpoint says where a statement is continued, if it differs."""
+    in_ranking: Table = field(default_factory=dict)
+    """How any checkpoint ranks given answers, if it differs."""
     asked: list[tuple[str, Request]] = field(default_factory=list)
 
     def __call__(self, name: str, requests: Sequence[Request]) -> Mapping[str, Response]:
@@ -125,6 +127,7 @@ class Towns:
         if isinstance(body, Generate):
             return Response(request.request_id, tuple(self._one(table, body, s) for s in body.seeds), prompt_tokens=9)
         if isinstance(body, Score):
+            table = self.in_ranking.get(country, table)
             scores = (ContinuationScore(_log(table, c.strip()), False, 1) for c in body.continuations)
             return Response(request.request_id, scores=tuple(scores), prompt_tokens=9)
         return Response(request.request_id, prompt_tokens=9, reading=self._read(table, body, request.checkpoint))

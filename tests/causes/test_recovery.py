@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import betabinom, binom
 
-from forgetbench.causes.ask import Drawn, Ledger
+from forgetbench.causes.ask import Drawn
 from forgetbench.causes.find import find_causes
 from forgetbench.causes.luck import FLOOR, UNKNOWN, other_items, pseudo_control, swapped, swapped_texts
 from forgetbench.causes.recovery import SPREAD, judge_try, tries_of
 from forgetbench.causes.triage import choose
 from forgetbench.causes.types import Count, Options
+from forgetbench.ledger import Ledger
 from forgetbench.types import Generate, Generation, Judged, Response
 from tests.causes.planted import Asked, World, mixed_base, mixed_sft, town
 

@@ -134,3 +134,84 @@ def test_each_flip_carries_its_cause_into_the_report(run: Run, tmp_path: Path, c
     told = [row["cause"] for row in rows if "cause" in row]
     assert len(told) == 40
     assert sum(line.startswith("format: fresh answers right: ") for line in told) >= 38
+
+
+FIRMNESS = """
+import math, re
+
+def answer(request):
+    n = int(re.findall(r"Q: (\\d+) \\+ 1", request.prompt.text)[-1])
+    said = str(n + 1)
+    if hasattr(request.body, "continuations"):
+        assert request.body.continuations == (f" {said}",), request.body
+        return [math.log({p}) - 0.01 * (n % 7)]
+    if not hasattr(request.body, "temperature"):
+        return None
+    return said if request.body.temperature == 0 else [said] * len(request.body.seeds)
+"""
+
+
+def test_the_reference_loses_probability_before_an_answer_flips(run: Run, tmp_path: Path, capsys: Out) -> None:
+    config = _write(tmp_path, "str(n + 1)")
+    for alias, p in (("base", 0.9), ("sft", 0.6)):
+        (tmp_path / f"{alias}.py").write_text(FIRMNESS.replace("{p}", str(p)), encoding="utf-8")
+    flags = ("--config", str(config), "--samples", "8", "--no-cache")
+    assert run("compare", "base", "sft", *flags, "--report", str(tmp_path / "r.html"), "--json") == 0
+    found = _behaviour(capsys.readouterr().out)
+    assert found["spent"]["share"] <= 0.15
+    told = {m["name"]: m for m in found["measures"] if m["group"] == "How likely the reference answer is"}
+    assert set(told) == {
+        "reference_logprob",
+        "reference_probability",
+        "kept_reference_logprob",
+        "reference_logprob_per_token",
+    }
+    for name in ("reference_logprob", "kept_reference_logprob"):
+        assert told[name]["candidate"] - told[name]["base"] == pytest.approx(-0.4055, abs=1e-3)
+        assert told[name]["delta"]["high"] < 0.0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "How likely the reference answer is" in page
+    assert told["reference_logprob"]["reading"] in page
+    assert run("compare", "base", "sft", *flags) == 0
+    assert "the reference answer has a log-probability of" in " ".join(capsys.readouterr().out.split())
+
+
+def test_references_that_an_engine_cannot_score_are_left_out(run: Run, tmp_path: Path, capsys: Out) -> None:
+    config = _write(tmp_path, "str(n + 1)")
+    assert run("compare", "base", "sft", "--config", str(config), "--samples", "8", "--json", "--no-cache") == 0
+    found = _behaviour(capsys.readouterr().out)
+    assert not [m for m in found["measures"] if "reference" in m["name"]]
+    assert [n for n in found["notes"] if n.startswith("the references of ")]
+
+
+def test_a_dataset_or_embedder_that_is_not_there_is_told_first(run: Run, tmp_path: Path, capsys: Out) -> None:
+    for study, problem in (
+        ({"texts": ["hub:nobody/nothing"]}, "study: texts: nobody/nothing:train is not in the hub's cache"),
+        ({"texts": ["hub:nothing"]}, "study: texts: 'hub:nothing' names no dataset"),
+        ({"embedder": "./nowhere"}, "study: embedder"),
+    ):
+        config = _write(tmp_path, "str(n + 1)", study=study)
+        assert run("compare", "base", "sft", "--config", str(config)) == 2
+        told = capsys.readouterr().err
+        assert problem in told
+        assert "requests" not in told  # nothing was asked
+
+
+def test_the_vendi_score_by_an_embedder_of_the_users(run: Run, tmp_path: Path, capsys: Out) -> None:
+    from tests.engines import tiny
+
+    tiny.save(tmp_path / "encoder")
+    config = _write(tmp_path, "str(n + 1)", study={"parts": [], "embedder": "encoder"})
+    assert run("compare", "base", "sft", "--config", str(config), "--json") == 0
+    assert (
+        "no Vendi score: it wants several answers to each item (--samples)"
+        in _behaviour(capsys.readouterr().out)["notes"]
+    )
+    out = tmp_path / "r.html"
+    flags = ("--config", str(config), "--samples", "4", "--report", str(out))
+    assert run("compare", "base", "sft", *flags, "--json") in (0, 10)
+    (vendi,) = [m for m in _behaviour(capsys.readouterr().out)["measures"] if m["name"] == "vendi_4"]
+    assert 1.0 <= vendi["base"] <= 4.0
+    assert vendi["delta"]["low"] <= vendi["candidate"] - vendi["base"] <= vendi["delta"]["high"]
+    assert "by the embedder encoder (" in vendi["note"]
+    assert vendi["note"] in out.read_text(encoding="utf-8")

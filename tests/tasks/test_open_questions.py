@@ -6,7 +6,8 @@ import pytest
 
 from forgetbench.errors import UsageError
 from forgetbench.tasks.mmlu import Mmlu
-from forgetbench.tasks.open_questions import LONGEST, needs_options, open_questions
+from forgetbench.tasks.open_questions import DEV, LONGEST, OpenQuestions, needs_options
+from forgetbench.tasks.registry import get_task
 from forgetbench.tasks.source import DataSource
 from forgetbench.types import Generation, Response
 
@@ -37,9 +38,9 @@ def test_which_questions_need_their_options(question: str, choices: tuple[str, .
 @pytest.mark.realdata
 def test_on_the_real_questions(data_dir: Path) -> None:
     mmlu = Mmlu(DataSource(data_dir=data_dir, offline=True))
-    task = open_questions(mmlu)
+    task = OpenQuestions(mmlu)
     items = task.load()
-    assert 1500 < len(items) < 7000
+    assert len(items) == 2250  # which the shipped policies call the full set
     assert len({i.key for i in items}) == len(items)
     known = {(i.key.content_hash, i.key.occurrence): i for i in mmlu.load()}
     for item in items:
@@ -51,7 +52,7 @@ def test_on_the_real_questions(data_dir: Path) -> None:
         spec = task.prompt(item, 0)
         assert spec.form == "generate"
         assert "\nA. " not in spec.question
-    shots = {task.prompt(i, 1).shots[0] for i in items if _has_shot(task, i)}
+    shots = {shot for i in items for shot in task.prompt(i, 4).shots}
     assert len(shots) >= 25
     assert all(s.question.startswith("Question: ") and "\nB. " not in s.question and s.answer for s in shots)
     item = items[0]
@@ -59,12 +60,24 @@ def test_on_the_real_questions(data_dir: Path) -> None:
     assert [j.scores["correct"] for j in task.score(item, Response("r", (right, wrong)))] == [1.0, 0.0]
     assert task.canonical(item.doc) == item.key
     with pytest.raises(UsageError, match="open dev questions"):
-        task.prompt(item, 6)
+        task.prompt(item, 1_000)
 
 
-def _has_shot(task: object, item: object) -> bool:
-    try:
-        task.prompt(item, 1)  # type: ignore[attr-defined]
-    except UsageError:
-        return False
-    return True
+@pytest.mark.realdata
+def test_every_subject_has_examples_its_own_first(data_dir: Path) -> None:
+    """Few subjects have as many dev questions that can be asked openly as the default shows."""
+    mmlu = Mmlu(DataSource(data_dir=data_dir, offline=True))
+    task = get_task("mmlu_open", source=DataSource(data_dir=data_dir, offline=True))
+    one_of = {item.doc["subject"]: item for item in task.load()}
+    assert len(one_of) > 50
+    own = {}
+    for subject, item in one_of.items():
+        asked = [shot.question.split("\nA. ")[0] for shot in mmlu.prompt(item, DEV).shots]
+        shots = task.prompt(item, 20).shots
+        mine = [shot.chat_question in asked for shot in shots]
+        assert len(set(shots)) == 20
+        assert mine == sorted(mine, reverse=True)
+        assert task.prompt(item, 4).shots == shots[:4]
+        own[subject] = sum(mine)
+    assert min(own.values()) == 0
+    assert max(own.values()) == DEV
