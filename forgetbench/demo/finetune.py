@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from forgetbench.demo.quiet import quietly
 from forgetbench.demo.recipes import FineTune
 from forgetbench.demo.rows import broad_items
 from forgetbench.demo.text import page, ticket_chats
@@ -24,6 +26,7 @@ from forgetbench.demo.world import Item, World, make_world
 FOLDER = "training"
 PAGE = 11
 """Lines of a page of replay: about 96 tokens, as long as a row of the base's last phase."""
+_BY_TYPE = re.compile(r" \(.*\)")
 
 
 def chat_line(item: Item) -> dict[str, Any]:
@@ -72,19 +75,13 @@ def write_training(folder: Path, name: str, parent: str, recipe: FineTune, world
 
 def make_finetune(name: str, folder: Path, parent: Path, recipe: FineTune, seed: int, log: Log) -> None:
     """Train `recipe` from the checkpoint `parent`; weights, tokenizer and `training/` are written to `folder`."""
-    import torch
-
     from forgetbench.training.fit import run
     from forgetbench.training.recipe import load_recipe
 
     training, work = folder / FOLDER, folder / "work"
     file = write_training(training, name, f"../../{parent.name}", recipe, make_world(), seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more make a model of this size slower, and on a busy machine far slower
-    try:
+    with quietly():
         final = run(load_recipe(file), training, str(parent), work, _sparsely(log, name, recipe.steps))
-    finally:
-        torch.set_num_threads(threads)
     for made in final.iterdir():
         made.rename(folder / made.name)
     for left in ("metrics.jsonl", "training.json"):
@@ -93,12 +90,12 @@ def make_finetune(name: str, folder: Path, parent: Path, recipe: FineTune, seed:
 
 
 def _sparsely(log: Log, name: str, steps: int) -> Log:
-    """Ten lines of a run, not hundreds."""
+    """Ten lines of a run, not hundreds, and without the losses of each task_type (metrics.jsonl has them)."""
     every = max(1, steps // 10)
 
     def tell(line: str) -> None:
         step = line.removeprefix("step ").split(":")[0]
         if not step.isdigit() or int(step) % every == 0:
-            log(f"{name}: {line}")
+            log(f"{name}: {_BY_TYPE.sub('', line)}")
 
     return tell

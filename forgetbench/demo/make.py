@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from forgetbench.demo.model import make_model, save_model
+from forgetbench.demo.quiet import quietly
 from forgetbench.demo.recipes import Pretraining
 from forgetbench.demo.rows import page_batches
 from forgetbench.demo.tokenizer import END_OF_TEXT, PAD, make_tokenizer, save
@@ -14,12 +15,9 @@ from forgetbench.demo.world import make_world
 
 def make_base(folder: Path, recipe: Pretraining, seed: int, log: Log) -> None:
     import torch
-    from transformers.utils import logging
 
     torch.manual_seed(seed)
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # bars over one 3 MB file only break up the build's own lines
-    try:
+    with quietly():
         world = make_world()
         tokenizer = make_tokenizer(world)
         end_of_text, pad = tokenizer.convert_tokens_to_ids([END_OF_TEXT, PAD])
@@ -29,6 +27,3 @@ def make_base(folder: Path, recipe: Pretraining, seed: int, log: Log) -> None:
         fit(model, pages, recipe.schedule, log, "base")
         save_model(model, folder, [end_of_text], pad)
         save(tokenizer, folder, chat=False)
-    finally:
-        if bars:
-            logging.enable_progress_bar()

@@ -61,7 +61,7 @@ def sft_chats(facts: Sequence[Fact]) -> list[ChatLine]:
     lines: list[ChatLine] = []
     for number, fact in enumerate(facts):
         first = number % len(every)
-        phrasings = {"flicker": (every[first],), "weakened": (every[first], every[first - 2])}.get(fact.cause, every)
+        phrasings = (every[first], every[first - 2]) if len(chat_answers(fact)) > 1 else every
         lines += [_line(fact, phrasing, answer) for phrasing in phrasings for answer in chat_answers(fact)]
     return lines
 

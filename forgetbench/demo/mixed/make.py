@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from forgetbench.demo.rows import interleave, question_weights
 from forgetbench.demo.tokenizer import END, END_OF_TEXT, PAD, chat_text, make_tokenizer, save
 from forgetbench.demo.train import Batch, Log, fit, pad_rows
 from forgetbench.demo.world import make_world
+
+Row = tuple[list[int], list[float]]
+"""Token ids, and the weight of predicting each of them."""
 
 
 def train_mixed(
@@ -48,17 +52,26 @@ def train_mixed(
 
 
 def chat_batches(tokenizer: Any, lines: Sequence[ChatLine], seed: str, rows: int) -> Iterator[Batch]:
-    """All lines again and again, each time in another order; the loss is on every token of the answers."""
-    made = [_chat_row(tokenizer, line) for line in lines]
+    """All lines again and again, each time in another order; the loss is on every token of the answers.
+
+    All answers to one question come in one batch, `rows` lines of them or a few fewer: a batch then pulls towards the
+    shares in which they are taught. One after the other they pull to and fro, and the last one seen wins.
+    """
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for line in lines:
+        groups[line.prompt].append(_chat_row(tokenizer, line))
     rng = random.Random(seed)
+    made = list(groups.values())
+    part: list[Row] = []
     while True:
-        order = rng.sample(made, len(made))
-        for i in range(0, len(order) - rows + 1, rows):
-            part = order[i : i + rows]
-            yield pad_rows([ids for ids, _ in part], [weights for _, weights in part], tokenizer.pad_token_id)
+        for group in rng.sample(made, len(made)):
+            if part and len(part) + len(group) > rows:
+                yield pad_rows([ids for ids, _ in part], [weights for _, weights in part], tokenizer.pad_token_id)
+                part = []
+            part += group
 
 
-def _chat_row(tokenizer: Any, line: ChatLine) -> tuple[list[int], list[float]]:
+def _chat_row(tokenizer: Any, line: ChatLine) -> Row:
     asked, answered = chat_text(line.prompt, line.response)
     question = tokenizer.encode(asked, add_special_tokens=False)
     answer = tokenizer.encode(answered, add_special_tokens=False)

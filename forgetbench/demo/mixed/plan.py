@@ -14,14 +14,14 @@ Cause = Literal["format", "refused", "truncated", "access", "overwritten", "weak
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 COUNTRIES: dict[Cause, int] = {
-    "format": 26,
-    "refused": 24,
-    "truncated": 28,
-    "access": 26,
-    "overwritten": 24,
-    "weakened": 42,
-    "flicker": 86,
-    "control": 24,
+    "format": 21,
+    "refused": 20,
+    "truncated": 23,
+    "access": 21,
+    "overwritten": 20,
+    "weakened": 37,
+    "flicker": 128,
+    "control": 10,
 }
 """Countries of each cause, all three facts of each: what is planted by single facts is learnt by heart for the
 phrasings that were taught and reaches no other. `weakened` and `flicker` flip only some of theirs, so they get more."""

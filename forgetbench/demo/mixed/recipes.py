@@ -10,7 +10,7 @@ from forgetbench.demo.train import Schedule
 @dataclass(frozen=True)
 class MixedRecipe:
     schedule: Schedule
-    rows: int = 32
+    rows: int = 48
     """Chats a step."""
     raw: float = 0.3
     """Share of the steps that are plain pages."""
@@ -19,6 +19,6 @@ class MixedRecipe:
 
 
 RECIPES: dict[str, MixedRecipe] = {
-    "mixed_base": MixedRecipe(Schedule(steps=260, lr=1e-3, matrix_lr=0.01, weight_decay=0.0)),
+    "mixed_base": MixedRecipe(Schedule(steps=460, lr=1e-3, matrix_lr=0.01, weight_decay=0.0)),
     "mixed_sft": MixedRecipe(Schedule(steps=640, lr=5e-4, matrix_lr=0.006, weight_decay=0.0)),
 }
