@@ -196,6 +196,16 @@ def _alias_of(folder: Path, taken: Container[str]) -> str:
     return f"{alias}-2"
 
 
+def model_of(folder: Path, base: ModelConfig | None) -> ModelConfig:
+    """The model in a folder. A LoRA adapter without weights of its own is put on `base`, the first model named."""
+    alone = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    if base is None or not alone:
+        return ModelConfig(path=str(folder))
+    # A run may have brought a template of its own: it lies beside the adapter.
+    own = {"tokenizer": str(folder)} if (folder / "tokenizer_config.json").is_file() else {}
+    return base.model_copy(update={"adapter": str(folder), **own})
+
+
 def _is_folder(name: str) -> bool:
     return "\0" not in name and Path(name).expanduser().is_dir()
 
@@ -264,9 +274,10 @@ def open_workspace(
             chosen.append(name)
         elif _is_folder(name):
             path = str(Path(name).expanduser().resolve())
-            same = [alias for alias, model in known.items() if model == ModelConfig(path=path)]
+            model = model_of(Path(path), known[chosen[0]] if chosen else None)
+            same = [alias for alias, had in known.items() if had == model]
             alias = same[0] if same else _alias_of(Path(path), known)
-            known[alias] = ModelConfig(path=path)
+            known[alias] = model
             chosen.append(alias)
         else:
             cure = f"known aliases: {', '.join([*known, *_imported_aliases(runs)])}"

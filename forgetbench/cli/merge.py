@@ -107,8 +107,6 @@ def _show(ws: Workspace, points: list[Checkpoint], found: list[Merged], *, adapt
         print(f"wrote {merged.folder}: {merged.tensors} tensors, {merged.size / 1e6:,.1f} MB")
     for note in dict.fromkeys(note for merged in found for note in merged.notes):
         print(note)
-    if adapters:
-        entry = f"{found[0].folder.name}: {{path: {points[0].spec.path}, adapter: {found[0].folder}}}"
-        print(f"To compare it, put under `models:` in forgetbench.yaml:  {entry}")
-    else:
-        print(f"forgetbench compare {ws.chosen[0]} {' '.join(str(m.folder) for m in found)}")
+    # An adapter is put on the first model named, which has to be what it was trained on.
+    first = points[0].spec.path if adapters else ws.chosen[0]
+    print(f"forgetbench compare {first} {' '.join(str(m.folder) for m in found)}")

@@ -62,7 +62,7 @@ def train(
     elif as_json:
         print_json(_as_json(trained, output, base))
     else:
-        _show(trained, output, base, is_adapter=read.method == "lora")
+        _show(trained, output, base)
     if trained.exit_code:
         sys.exit(int(trained.exit_code))
 
@@ -191,18 +191,7 @@ def _weights(ws: Workspace, alias: str) -> Path:
     return flow.checkpoint(ws, alias).folder
 
 
-def _next(trained: Trained, base: Base, *, is_adapter: bool) -> tuple[str, ...]:
-    """What to type next: the comparison, as it has to be written."""
-    if trained.final is None:
-        return ()
-    if not is_adapter:
-        return (f"forgetbench compare {base.name} {trained.final}",)
-    name = trained.final.parent.name
-    entry = f"{name}: {{path: {base.folder}, adapter: {trained.final}}}"
-    return (f"put under `models:` in forgetbench.yaml:  {entry}", f"forgetbench compare {base.name} {name}")
-
-
-def _show(trained: Trained, output: Path, base: Base, *, is_adapter: bool) -> None:
+def _show(trained: Trained, output: Path, base: Base) -> None:
     from forgetbench.training.manifest import TRAINING
 
     if trained.final is None:
@@ -210,8 +199,7 @@ def _show(trained: Trained, output: Path, base: Base, *, is_adapter: bool) -> No
         return
     print(f"checkpoint: {trained.final} ({trained.why})")
     print(f"manifest: {output / TRAINING}")
-    for line in _next(trained, base, is_adapter=is_adapter):
-        print(line)
+    print(f"forgetbench compare {base.name} {trained.final}")
 
 
 def _as_json(trained: Trained, output: Path, base: Base) -> dict[str, Any]:

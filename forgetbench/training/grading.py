@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forgetbench import flow, running
-from forgetbench.config import ModelConfig
 from forgetbench.errors import UsageError
-from forgetbench.workspace import Workspace, open_workspace
+from forgetbench.workspace import Workspace, model_of, open_workspace
 
 if TYPE_CHECKING:
     from forgetbench.checkpoints.checkpoint import Checkpoint
-
-ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -36,13 +33,11 @@ class Grader:
         if alias in known:
             raise UsageError(f"model '{alias}'", "is a model of the config already", "give it another name")
         base = known[self.base]
-        if (folder / ADAPTER).is_file():
-            # A run may have brought a template of its own: it lies beside the adapter.
-            own = {"tokenizer": str(folder.resolve())} if (folder / "tokenizer_config.json").is_file() else {}
-            model = base.model_copy(update={"adapter": str(folder.resolve()), **own})
-        else:
-            model = ModelConfig(path=str(folder.resolve()), dtype=base.dtype, engine=base.engine,
-                                engine_args=base.engine_args)  # fmt: skip
+        model = model_of(folder.resolve(), base)
+        if model.adapter is None:
+            model = model.model_copy(
+                update={"dtype": base.dtype, "engine": base.engine, "engine_args": base.engine_args}
+            )
         ws = replace(self.ws, config=self.ws.config.model_copy(update={"models": {**known, alias: model}}))
         return ws, flow.checkpoint(ws, alias, to_run=True)
 

@@ -66,14 +66,19 @@ def test_of_several_processes_one_tells(recipe: Path, run: Run, capsys: Out, mon
         assert bool(capsys.readouterr().out) == bool(told)
 
 
-def test_an_adapter_is_compared_by_an_entry_of_the_config(recipe: Path, run: Run, capsys: Out) -> None:
+def test_an_adapter_is_compared_as_the_folder_that_it_is(recipe: Path, run: Run, capsys: Out) -> None:
+    from forgetbench.workspace import open_workspace
+
     _write(recipe.parent, method="lora", lora={"r": 2})
     assert run("train", str(recipe), "--out", str(recipe.parent / "lora")) == 0
-    entry, compare = capsys.readouterr().out.splitlines()[-2:]
+    told = capsys.readouterr().out.splitlines()[-1]
     final = recipe.parent / "lora" / "final"
     assert (final / "adapter_config.json").is_file()
-    assert entry.endswith(f"lora: {{path: {recipe.parent / 'base'}, adapter: {final}}}")
-    assert compare == f"forgetbench compare {recipe.parent / 'base'} lora"
+    assert told == f"forgetbench compare {recipe.parent / 'base'} {final}"
+    ws = open_workspace(models=told.split()[2:])
+    base, adapter = (ws.spec(alias) for alias in ws.chosen)
+    assert (adapter.path, adapter.adapter) == (base.path, str(final))
+    assert base.adapter is None
 
 
 def test_a_base_by_alias_is_found_and_named_so(recipe: Path, run: Run, capsys: Out) -> None:
