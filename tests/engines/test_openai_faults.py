@@ -173,6 +173,8 @@ def test_retry_after_is_kept_by_all(wish: str, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_is_quick(tmp_path: Path) -> None:
+    # A shell starts background jobs with SIGINT ignored, and Python then installs no handler of its own.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with faulty.running(lambda b, n: "stall" if "slow" in faulty.as_text(b) else "") as endpoint:
         engine = make_engine(served(endpoint.base_url, tmp_path, timeout=30))
         _ = engine.capabilities
