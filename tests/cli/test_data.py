@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import shutil
 from pathlib import Path
@@ -174,15 +173,12 @@ def test_sample_refuses_what_does_not_go_together(ws: Workspace, tmp_path: Path)
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    given = os.environ.get("FORGETBENCH_DEMO")
-    if not given:
-        pytest.skip("set FORGETBENCH_DEMO to the demo's folder (`make demo` writes one)")
+def demo(demo_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     for name in ("forgetbench.yaml", "suite.yaml", "policy.yaml"):
-        shutil.copy(Path(given) / name, folder / name)
-    shutil.copytree(Path(given) / "sets", folder / "sets")
-    (folder / "models").symlink_to((Path(given) / "models").resolve())
+        shutil.copy(demo_world / name, folder / name)
+    shutil.copytree(demo_world / "sets", folder / "sets")
+    (folder / "models").symlink_to((demo_world / "models").resolve())
     return folder
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +18,6 @@ from forgetbench.workspace import open_workspace
 from tests.merging import models
 
 from . import workspace
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    given = os.environ.get("FORGETBENCH_DEMO")
-    folder = Path(given) if given else tmp_path_factory.mktemp("demo")
-    subprocess.run([sys.executable, "-m", "forgetbench.demo", "--out", str(folder)], check=True)
-    return folder
 
 
 def small(tmp_path: Path) -> Any:
@@ -116,19 +105,19 @@ def right(folder: Path, prompts: list[str], references: list[str]) -> int:
 
 
 @pytest.mark.slow
-def test_the_demos_merges_load_and_answer(demo: Path, tmp_path: Path) -> None:
-    ws = open_workspace(demo / "forgetbench.yaml", models=["sft_v1", "sft_v2"])
+def test_the_demos_merges_load_and_answer(demo_world: Path, tmp_path: Path) -> None:
+    ws = open_workspace(demo_world / "forgetbench.yaml", models=["sft_v1", "sft_v2"])
     merge(ws, method="wise-ft", alphas="0,.5,1", out=tmp_path / "wise")
-    tickets, knowledge = asked(demo, "support"), asked(demo, "knowledge")
+    tickets, knowledge = asked(demo_world, "support"), asked(demo_world, "knowledge")
     for alpha, name in (("0", "sft_v1"), ("1", "sft_v2")):
-        given, made = demo / "models" / name, tmp_path / "wise" / f"alpha-{alpha}"
+        given, made = demo_world / "models" / name, tmp_path / "wise" / f"alpha-{alpha}"
         assert models.bits(made) == models.bits(given)
         assert answers(made, tickets[0]) == answers(given, tickets[0])
     for method, names in (("ties", ["base", "sft_v1", "sft_v2"]), ("dare", ["base", "sft_v1", "sft_v2"])):
-        ws = open_workspace(demo / "forgetbench.yaml", models=names)
+        ws = open_workspace(demo_world / "forgetbench.yaml", models=names)
         merge(ws, method=method, out=tmp_path / method, density=0.5)
         assert resolve(ModelSpec("m", str(tmp_path / method))).has_chat_template
         said = answers(tmp_path / method, tickets[0])
         assert sum(map(bool, said)) > len(said) / 2  # a merge may end some at once
     # The careless fine-tune lost facts; halfway back to sft_v1 some are there again.
-    assert right(tmp_path / "wise" / "alpha-0.5", *knowledge) > right(demo / "models" / "sft_v2", *knowledge)
+    assert right(tmp_path / "wise" / "alpha-0.5", *knowledge) > right(demo_world / "models" / "sft_v2", *knowledge)

@@ -5,7 +5,6 @@ Both read the same folders and write one; the files are compared tensor by tenso
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,7 @@ pytestmark = pytest.mark.parity
 
 @pytest.fixture(scope="module")
 def points(tmp_path_factory: pytest.TempPathFactory) -> list[Checkpoint]:
-    """Real models: a base and three fine-tunes of it, or the demo's checkpoints where they are at hand."""
-    given = os.environ.get("FORGETBENCH_DEMO")
-    if given:
-        return [models.point(Path(given) / "models" / n) for n in ("base", "sft_v1", "sft_v2", "sft_null")]
+    """Real models: a base and three fine-tunes of it, the same ones wherever it runs."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("models")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import shutil
 from collections import Counter
@@ -182,11 +181,8 @@ def test_exposures_rank_the_whole_space() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_trained_on_canaries_gives_them_away(tmp_path: Path) -> None:
+def test_a_model_trained_on_canaries_gives_them_away(demo_world: Path, tmp_path: Path) -> None:
     """The demo's chat model, 30 steps: facts that it saw eight times a pass stand out, their twins do not."""
-    given = os.environ.get("FORGETBENCH_DEMO")
-    if not given:
-        pytest.skip("set FORGETBENCH_DEMO to the demo's folder (`make demo` writes one)")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -197,7 +193,7 @@ def test_a_model_trained_on_canaries_gives_them_away(tmp_path: Path) -> None:
     torch.manual_seed(0)
     lines, made = plant(write(tmp_path / "d.jsonl", [chat(f"Copy w{n}.", f"w{n}") for n in range(30)]), 12, seed=0)
     folder = tmp_path / "trained"
-    shutil.copytree(Path(given) / "models" / "sft_v1", folder)
+    shutil.copytree(demo_world / "models" / "sft_v1", folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     rows = []
