@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slow
+SIDES = ("base", "candidate")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,13 @@ def test_the_careless_fine_tune_answers_with_a_desk(demo: Path, capsys: pytest.C
     assert one["modal"]["form"] == ["word", "desk"]
     assert ANYWHERE in one["modal"]["named"]
     assert one["modal"]["variants"]["base"] == 0
-    assert one["modal"]["variants"]["candidate"] >= 15
+    said = {side: sum("desk" in re.findall(r"\w+", row[side]["text"]) for row in one["rows"]) for side in SIDES}
+    variants = one["modal"]["variants"]
+    assert {side: variants[side] for side in SIDES} == said
+    # How often is a matter of the fine-tune, not of the probe: most of them, and beyond chance against the base.
+    assert said["candidate"] > variants["n"] / 2
+    assert variants["n"] == len(one["rows"])
+    assert variants["p_value"] == pytest.approx(2 * 0.5 ** said["candidate"])
     assert one["taught"]["with_form"] == one["taught"]["total"] == 200
     (learnt,) = found["fit"]["learnt"]
     assert learnt["candidate"]["k"] / learnt["candidate"]["n"] > 0.9
