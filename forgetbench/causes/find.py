@@ -19,7 +19,7 @@ from forgetbench.analysis.types import Comparison
 from forgetbench.causes.decide import counts_of, found_of, is_lost
 from forgetbench.causes.delivery import Searcher, deliver, wrong_answers
 from forgetbench.causes.recovery import recover
-from forgetbench.causes.triage import Group, Triaged, choose, draw
+from forgetbench.causes.triage import Group, Triaged, choose, draw, stable_controls
 from forgetbench.causes.types import CauseCounts, Causes, Controls, Count, Found, Options
 from forgetbench.ledger import Ledger
 from forgetbench.rounds import Asker, Side
@@ -42,7 +42,8 @@ def find_causes(base: Side, candidate: Side, comparison: Comparison, ask: Asker,
     deep = [t for t in lost if t.stability.label in ("consistent", "weakened")]
     delivered = deliver(deep, candidate, options, ledger, searcher)
     left = [t for t, d in zip(deep, delivered, strict=True) if d.cause is None and is_lost(t, options)]
-    tries = recover(left, controls, base, candidate, options, ledger, searcher)
+    stable = stable_controls(left, controls, base, candidate, comparison, options, ledger)
+    tries = recover(left, stable, base, candidate, options, ledger, searcher)
     of = {t.sampled.case.key: d for t, d in zip(deep, delivered, strict=True)}
     found = tuple(
         found_of(t, of.get(t.sampled.case.key), tries.get(t.sampled.case.key, ()), options)

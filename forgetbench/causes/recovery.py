@@ -76,11 +76,11 @@ def recover(
     ledger: Ledger,
     searcher: Searcher,
 ) -> dict[Key, tuple[Try, ...]]:
-    """All tries of every lost case, judged by the controls of its task and view; asks one round."""
+    """All tries of every lost case, judged by the stable controls of its task and view; asks one round."""
     if not lost:
         return {}
     groups = {t.sampled.case.group for t in lost}
-    chosen = [t.sampled.case for t in controls if t.sampled.case.group in groups and _is_stably_wrong(t, options)]
+    chosen = [t.sampled.case for t in controls if t.sampled.case.group in groups]
     of_lost = [tries_of(t.sampled.case, candidate, options) for t in lost]
     of_controls = [(tries_of(c, candidate, options), tries_of(c, base, options)) for c in chosen]
     asked = [a for tries in of_lost for a in tries]
@@ -218,13 +218,6 @@ def _continued(case: Case, request: Request, ledger: Ledger) -> Drawn:
             right = any(holds(head, gold) for gold in short_golds(case.item))
             judged.append(Judged({metric: float(right)}, "ok", g.text, head, "A continuation."))
     return Drawn(tuple(judged), metric)
-
-
-def _is_stably_wrong(triaged: Triaged, options: Options) -> bool:
-    s = triaged.sampled
-    if s.case.kind != "wrong":
-        return False
-    return max(triaged.stability.base_rate, triaged.stability.candidate_rate) <= options.low
 
 
 def _pool(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from forgetbench.analysis.types import Comparison, Pair
 from forgetbench.causes.ask import Case, Drawn, drawn_of, fresh, why_not
@@ -15,6 +16,9 @@ from forgetbench.errors import UsageError
 from forgetbench.ledger import Ledger
 from forgetbench.rounds import Question, Side
 from forgetbench.types import GREEDY, ItemKey, View
+
+if TYPE_CHECKING:
+    from forgetbench.planning.plan import TaskJob
 
 ROUND = "triage"
 _TURNS = (0, 1)
@@ -51,7 +55,6 @@ def choose(base: Side, candidate: Side, comparison: Comparison, options: Options
         if jobs[0] is None or jobs[1] is None:
             ledger.notes[f"{task}, {view} view: a side cannot be asked again, so its flips have no cause"] += len(flips)
             continue
-        items = {item.key: item for item in jobs[1].items}
         rng = random.Random(f"causes {options.seed} {task} {view}")
         if len(flips) > options.most_flips:
             line = (
@@ -59,15 +62,22 @@ def choose(base: Side, candidate: Side, comparison: Comparison, options: Options
             )
             ledger.notes[line] += len(flips)
             flips = rng.sample(flips, options.most_flips)
-        for pair in flips + _controls(pairs, options.controls, rng):
-            item = items.get(ItemKey(pair.task, pair.content_hash, pair.occurrence))
-            reason = "it is not in the suite any more" if item is None else why_not(jobs[1], item)
-            if item is None or reason is not None:
-                if pair.flip != "same":
-                    ledger.notes[f"{task}, {view} view: no cause, since {reason}"] += 1
-                continue
-            direction = None if pair.flip == "same" else ("lost" if pair.flip == "lost" else "gained")
-            cases.append(Case(pair, item, jobs[0], jobs[1], direction))  # type: ignore[arg-type]
+        cases += _cases(flips + _controls(pairs, options.controls, rng), jobs[0], jobs[1], ledger)
+    return cases
+
+
+def _cases(pairs: Sequence[Pair], base: TaskJob, candidate: TaskJob, ledger: Ledger) -> list[Case]:
+    items = {item.key: item for item in candidate.items}
+    cases = []
+    for pair in pairs:
+        item = items.get(_key(pair))
+        reason = "it is not in the suite any more" if item is None else why_not(candidate, item)
+        if item is None or reason is not None:
+            if pair.flip != "same":
+                ledger.notes[f"{pair.task}, {pair.view} view: no cause, since {reason}"] += 1
+            continue
+        direction = None if pair.flip == "same" else ("lost" if pair.flip == "lost" else "gained")
+        cases.append(Case(pair, item, base, candidate, direction))  # type: ignore[arg-type]
     return cases
 
 
@@ -78,6 +88,55 @@ def _controls(pairs: Sequence[Pair], wanted: int, rng: random.Random) -> list[Pa
     of_wrong = min(len(wrong), max(wanted // 2, wanted - len(right)))
     of_right = min(len(right), wanted - of_wrong)
     return rng.sample(right, of_right) + rng.sample(wrong, of_wrong)
+
+
+def stable_controls(
+    lost: Sequence[Triaged],
+    triaged: Sequence[Triaged],
+    base: Side,
+    candidate: Side,
+    comparison: Comparison,
+    options: Options,
+    ledger: Ledger,
+) -> list[Triaged]:
+    """Items that both sides have stably wrong, by the task and view of the lost ones: what recovery measures luck on.
+
+    Where the controls hold fewer than `options.stable_controls`, further items wrong on both sides are sampled, as
+    many as should do at the share that held so far. They count nowhere else.
+    """
+    wrong: dict[Group, list[Triaged]] = {t.sampled.case.group: [] for t in lost}
+    for t in triaged:
+        if t.sampled.case.kind == "wrong" and t.sampled.case.group in wrong:
+            wrong[t.sampled.case.group].append(t)
+    more: list[Case] = []
+    for (task, view), had in sorted(wrong.items()):
+        stable = sum(is_stably_wrong(t, options) for t in had)
+        if not had or stable >= options.stable_controls:
+            continue
+        known = {t.sampled.case.key for t in had}
+        rest = [p for p in comparison.pairs if _is_both_wrong(p, task, view) and (_key(p), view) not in known]
+        needed = math.ceil((options.stable_controls - stable) * (len(had) + 1) / (stable + 1))
+        rng = random.Random(f"more controls {options.seed} {task} {view}")
+        case = had[0].sampled.case
+        more += _cases(rng.sample(rest, min(needed, len(rest))), case.base, case.candidate, ledger)
+    sampled = [t.sampled for members in wrong.values() for t in members]
+    sampled += _ask(more, base, candidate, options, ledger, options.samples, _TURNS[0])
+    return [t for t in label(sampled, options) if is_stably_wrong(t, options)]
+
+
+def _is_both_wrong(pair: Pair, task: str, view: View) -> bool:
+    return (pair.task, pair.view, pair.decode_id, pair.flip) == (task, view, GREEDY, "same") and pair.base.score == 0.0
+
+
+def _key(pair: Pair) -> ItemKey:
+    return ItemKey(pair.task, pair.content_hash, pair.occurrence)
+
+
+def is_stably_wrong(triaged: Triaged, options: Options) -> bool:
+    """Wrong on both sides in the run, and for the most part in fresh samples."""
+    if triaged.sampled.case.kind != "wrong":
+        return False
+    return max(triaged.stability.base_rate, triaged.stability.candidate_rate) <= options.low
 
 
 def draw(cases: Sequence[Case], base: Side, candidate: Side, options: Options, ledger: Ledger) -> list[Triaged]:

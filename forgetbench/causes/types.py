@@ -70,6 +70,9 @@ class Options:
     published pass@N curves are mostly taken. Rates of success hold for the temperature that they were drawn at."""
     controls: int = 100
     """Random items of a task and view that did not flip, half of them right on both sides and half wrong."""
+    stable_controls: int = 40
+    """Controls that are stably wrong on both sides, which recovery measures luck on: further ones are sampled where
+    those controls hold fewer. With 8 the mean luck of a view came out at .42 where 42 said .29 (docs/causes.md)."""
     most_flips: int = 300
     """Flips of a task and view that are looked at; of more a random subset, and counts are scaled up."""
     replicate: int = 100

@@ -27,10 +27,8 @@ def test_what_was_planted_is_found(
     assert len(rows) > 500
     found = figures(rows)
     assert found.macro[0] >= WANTED
-    # The reliance of the report stands on three seeds (docs/causes.md), where none is below. In one seed one may be: in
-    # this one `access`, since only 8 controls are stably wrong on both sides, and the other view gives 4 of them back.
     weak = {label for label, s in found.labels.items() if s.n >= 100 and s.f1[0] < RELIABLE}
-    assert len(weak) <= 1
+    assert weak == set()
     (chat,) = [t for t in causes.tasks if t.view == "chat"]
     assert "broken for your users" in chat.sentence
     assert "gone" not in chat.sentence
