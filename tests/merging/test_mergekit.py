@@ -44,14 +44,20 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> list[Checkpoint]:
 
 
 def theirs(
-    out: Path, points: list[Checkpoint], method: str, base: Checkpoint | None, parameters: Any, each: Any
+    out: Path,
+    points: list[Checkpoint],
+    method: str,
+    base: Checkpoint | None,
+    parameters: Any,
+    each: Any,
+    dtype: str = "float32",
 ) -> Any:
     from mergekit.config import MergeConfiguration
     from mergekit.merge import MergeOptions, run_merge
 
     told: dict[str, Any] = {
         "merge_method": method,
-        "dtype": "float32",
+        "dtype": dtype,
         "parameters": parameters,
         "models": [{"model": str(p.folder), "parameters": e} for p, e in zip(points, each, strict=True)],
     }
@@ -110,6 +116,18 @@ def test_slerp_and_wise_ft(points: list[Checkpoint], tmp_path: Path, alpha: floa
     each = [{"weight": 1 - alpha}, {"weight": alpha}]
     them = theirs(tmp_path / "linear", [base, other], "linear", None, {"normalize": True}, each)
     assert far(ours(tmp_path / "us", [base, other], "wise-ft", alphas=(alpha,)), them) <= 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 0.9])
+def test_slerp_of_a_real_fine_tune(demo_world: Path, tmp_path: Path, alpha: float) -> None:
+    """Nearly parallel weights: mergekit in float32 takes their angle with few digits, in double it agrees with us."""
+    two = [models.point(demo_world / "models" / name) for name in ("base", "sft_v2")]
+    us = ours(tmp_path / "us", two, "slerp", alphas=(alpha,))
+    exact = theirs(tmp_path / "double", two, "slerp", two[0], {"t": alpha}, [{}, {}], dtype="float64")
+    rough = theirs(tmp_path / "single", two, "slerp", two[0], {"t": alpha}, [{}, {}])
+    assert far(us, exact) <= 5e-7
+    assert far(us, exact) < far(rough, exact) <= 1e-5
 
 
 @pytest.mark.parametrize("method", ["dare", "dare-ties"])
