@@ -12,7 +12,8 @@ from forgetbench.arms.results import Results
 from forgetbench.arms.run import grader_call, run
 from forgetbench.cli.output import console, print_json, say
 from forgetbench.errors import Exit, ForgetbenchError, UsageError
-from forgetbench.report import frontier as page
+from forgetbench.report import frontier as frontier_page
+from forgetbench.report import page
 from forgetbench.report.frontier_words import failures, headline, reading, verdicts, where
 from forgetbench.report.numbers import interval, points
 
@@ -51,7 +52,7 @@ def ab(
     found = results.frontier()
     written = _write(results, found, failed)
     if as_json:
-        print_json({**page.document(found, failed), "report": str(written), "out": str(place)})
+        print_json({**frontier_page.document(found, failed), "report": str(written), "out": str(place)})
     else:
         _show(found, failed)
         say(f"wrote {written}")
@@ -60,11 +61,11 @@ def ab(
 
 def _write(results: Results, found: Frontier, failed: dict[str, str]) -> Path:
     name = results.plan.file.stem
-    figures = json.dumps(page.document(found, failed), ensure_ascii=False, indent=1)
+    figures = json.dumps(frontier_page.document(found, failed), ensure_ascii=False, indent=1)
     page.write(figures, results.out / FIGURES)
-    page.write(page.standalone(found, name), results.out / PICTURE)
+    page.write(frontier_page.standalone(found, name), results.out / PICTURE)
     seeds = results.plan.experiment.seeds
-    text = page.render(found, title=name, seeds=seeds, failed=failed, banner=results.banner)
+    text = frontier_page.render(found, title=name, seeds=seeds, failed=failed, banner=results.banner)
     return page.write(text, results.out / PAGE)
 
 

@@ -11,7 +11,8 @@ from forgetbench.drift import Drift
 from forgetbench.drift import drift as compare
 from forgetbench.drift.types import Group
 from forgetbench.drift.weights import side_of
-from forgetbench.report import drift as page
+from forgetbench.report import drift as drift_page
+from forgetbench.report import page
 from forgetbench.workspace import Workspace
 
 _LISTED = 12
@@ -26,9 +27,9 @@ def drift(ws: Workspace, *, out: Path | None, directions: bool, as_json: bool) -
             say(f"{done} of {total} tensors: {name}")
 
     found = compare(base, candidate, directions=directions, tell=tell)
-    written = None if out is None else page.write(found, out)
+    written = None if out is None else page.write(drift_page.render(found), out)
     if as_json:
-        print_json({**page.document(found), "report": None if written is None else str(written)})
+        print_json({**drift_page.document(found), "report": None if written is None else str(written)})
         return
     _show(found)
     if written is not None:
@@ -65,11 +66,11 @@ def _table(groups: Sequence[Group]) -> None:
     for g in groups[:_LISTED]:
         table.add_row(
             escape(g.name),
-            page.share(g.relative),
-            page.share(g.share),
-            page.size(g.spectral),
-            page.rank(g.stable_rank),
-            page.rank(g.effective_rank),
-            page.directions(g.directions),
+            drift_page.share(g.relative),
+            drift_page.share(g.share),
+            drift_page.size(g.spectral),
+            drift_page.rank(g.stable_rank),
+            drift_page.rank(g.effective_rank),
+            drift_page.directions(g.directions),
         )
     console().print(table)

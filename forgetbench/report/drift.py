@@ -7,23 +7,17 @@ relative to the matrix's own size: it says where, not whether that is bad, so it
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup, escape
 
-from forgetbench import __version__, resources
+from forgetbench import __version__
 from forgetbench.drift.reading import percent, times
 from forgetbench.drift.types import Bounds, Drift, NewDirections, TensorDrift
-from forgetbench.errors import UsageError
+from forgetbench.report import page
 
 STYLES = ("report.css", "drift.css")
 _PALEST, _DEEPEST = 0.05, 0.92
@@ -47,39 +41,17 @@ def heat_maps(found: Drift) -> list[dict[str, Any]]:
 
 def render(found: Drift) -> str:
     """The page as text: no script, nothing loaded."""
-    folder = resources.path("reports")
-    style = "".join((folder / name).read_text(encoding="utf-8").replace("\r\n", "\n") for name in STYLES)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    style = page.assets(STYLES)
+    environment = page.environment()
     environment.filters.update(percent=share, rank=rank, bounds=bounds, size=size, times=times, directions=directions)
     return environment.get_template("drift.html.j2").render(
         found=found,
         maps=heat_maps(found),
         style=Markup(style),
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        policy=page.content_security_policy(style),
         version=__version__,
         columns=columns(),
     )
-
-
-def write(found: Drift, out: Path) -> Path:
-    """Write the page and return its path. Raises UsageError where the file cannot be written."""
-    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(render(found).encode("utf-8", "replace"))  # a name may hold half a character
-        draft.replace(out)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise UsageError(str(out), f"the page cannot be written ({error.strerror})", "name another path") from error
-    return out
 
 
 def document(found: Drift) -> dict[str, Any]:

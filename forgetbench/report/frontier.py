@@ -9,24 +9,17 @@ reach it; circle: the no-op), a hollow mark says beaten. Colour repeats it.
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-import jinja2
 from markupsafe import Markup, escape
 
-from forgetbench import __version__, resources
+from forgetbench import __version__
 from forgetbench.arms.frontier import Frontier, Stand
-from forgetbench.errors import UsageError
-from forgetbench.report import numbers
+from forgetbench.report import numbers, page
 from forgetbench.report.frontier_words import described, headline, in_words, reading, verdicts, where
 from forgetbench.report.frontier_words import title as title_of
 from forgetbench.report.svg import Scale, scale_for
@@ -232,7 +225,7 @@ def spread(wanted: Sequence[float], gap: float = _GAP, low: float = 0.0, high: f
 
 def standalone(found: Frontier, title: str = "") -> str:
     """The picture as an SVG file that follows the reader's light or dark setting."""
-    style = (resources.path("reports") / "frontier.css").read_text(encoding="utf-8").replace("\r\n", "\n")
+    style = page.assets(["frontier.css"])
     width, left, right, above = 860, 62, 176, 34 if title else 8
     height = above + _TOP + _HEIGHT + _FOOT
     head = f'<text class="a-title" x="16" y="22">{escape(title)}</text>' if title else ""
@@ -262,16 +255,8 @@ def document(found: Frontier, failed: Mapping[str, str]) -> dict[str, Any]:
 
 def render(found: Frontier, *, title: str, seeds: Sequence[int], failed: Mapping[str, str], banner: str = "") -> str:
     """The page as text: no script, nothing loaded. `seeds`: of the paths. `failed`: arms left out, with why."""
-    folder = resources.path("reports")
-    style = "".join((folder / name).read_text(encoding="utf-8").replace("\r\n", "\n") for name in STYLES)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    style = page.assets(STYLES)
+    environment = page.environment()
     environment.filters.update(points=numbers.points, score=numbers.score, interval=numbers.interval, rate=numbers.rate)
     environment.globals.update(mark=mark, where=where, verdicts=verdicts, kind_of=kind_of)
     return environment.get_template("frontier.html.j2").render(
@@ -286,24 +271,10 @@ def render(found: Frontier, *, title: str, seeds: Sequence[int], failed: Mapping
         reading=reading(found, failed),
         picture=drawing(found),
         style=Markup(style),
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        policy=page.content_security_policy(style),
         version=__version__,
     )
 
 
 def _same(a: Any, b: Any) -> bool:
     return {a.arm, a.other} == {b.arm, b.other}
-
-
-def write(text: str, out: Path) -> Path:
-    """Write the page or the picture and return its path. Raises UsageError where it cannot be written."""
-    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(text.encode("utf-8", "replace"))
-        draft.replace(out)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise UsageError(str(out), f"cannot be written ({error.strerror})", "name another folder") from error
-    return out

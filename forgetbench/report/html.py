@@ -7,23 +7,17 @@ script and style sheet that may run.
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from forgetbench import __version__, resources
+from forgetbench import __version__
 from forgetbench.analysis.types import Comparison
-from forgetbench.errors import UsageError
 from forgetbench.gate.types import Verdict
-from forgetbench.report import curves, lines, numbers, scatter, svg
+from forgetbench.report import curves, lines, numbers, page, scatter, svg
 from forgetbench.report.context import Context, build_context, comparison_ids
 from forgetbench.report.drift import heat_maps
 from forgetbench.report.embed import Embed, Embedded, pack
@@ -57,18 +51,8 @@ def build_report(
     `embed`: which pairs the file carries (`flips`: flips and a seeded sample of the rest). `banner` replaces
     the comparisons' own. Raises UsageError where the file cannot be written.
     """
-    page = render(comparisons, verdicts, title=title, banner=banner, embed=embed, lang=lang, seed=seed)
-    out = Path(out)
-    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8", newline="\n")
-        draft.replace(out)  # a reader that reloads never sees half a file
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise UsageError(str(out), f"the report cannot be written ({error.strerror})", "name another path") from error
-    return out
+    text = render(comparisons, verdicts, title=title, banner=banner, embed=embed, lang=lang, seed=seed)
+    return page.write(text, Path(out))
 
 
 def render(
@@ -91,16 +75,9 @@ def render(
 
 def render_context(context: Context, embedded: Embedded, words: Words) -> str:
     """Templates, style and script filled in and sealed by the policy."""
-    folder = resources.path("reports")
-    style = "".join(_asset(folder, name) for name in STYLES)
-    script = '"use strict";\n(() => {\n' + "".join(_asset(folder, name) for name in SCRIPTS) + "})();\n"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    style = page.assets(STYLES)
+    script = '"use strict";\n(() => {\n' + page.assets(SCRIPTS) + "})();\n"
+    environment = page.environment()
     environment.filters.update(
         points=numbers.points,
         whole_points=numbers.whole_points,
@@ -136,7 +113,7 @@ def render_context(context: Context, embedded: Embedded, words: Words) -> str:
         states=_STATES,
         style=Markup(style),
         script=Markup(script),
-        policy=content_security_policy(style, script),
+        policy=page.content_security_policy(style, script),
         embedded=embedded,
         settings=Markup(_inert_json(_settings(context, embedded, words.words))),
     )
@@ -149,25 +126,6 @@ def _draw_drift(context: Context, comparisons: Mapping[str, Comparison]) -> None
             found = comparisons[c["id"]].behaviour
             if found is not None and found.drift is not None:
                 c["behaviour"]["drift"]["maps"] = heat_maps(found.drift)
-
-
-def content_security_policy(style: str, script: str) -> str:
-    """Nothing may load, and only this very script and style may run."""
-    return (
-        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _source(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _asset(folder: Path, name: str) -> str:
-    text = (folder / name).read_text(encoding="utf-8").replace("\r\n", "\n")
-    if "</script" in text.lower() or "</style" in text.lower():
-        raise ValueError(f"{name} would end its own element")
-    return text
 
 
 def _inert_json(value: object) -> str:

@@ -16,7 +16,8 @@ from forgetbench.drift import drift as compare
 from forgetbench.drift.reading import percent
 from forgetbench.drift.weights import Side
 from forgetbench.errors import UsageError
-from forgetbench.report import drift as page
+from forgetbench.report import drift as drift_page
+from forgetbench.report import page
 from forgetbench.workspace import open_workspace
 from tests.drift import made
 from tests.report.hostile import ALL
@@ -88,16 +89,16 @@ def test_a_model_without_weights_is_refused(tmp_path: Path) -> None:
 @pytest.mark.unit
 def test_the_page_is_inert_and_whole(tmp_path: Path) -> None:
     found = replace(pair(tmp_path), candidate="<script>alert(1)</script>", notes=tuple(ALL))
-    text = page.render(found)
+    text = drift_page.render(found)
     assert "<script" not in text
     assert "style=" not in text
     assert "default-src 'none'; style-src 'sha256-" in unescape(text)
     assert text.count('<rect class="d-cell" x=') == 3 * 2
     assert all(t.name in text for t in found.tensors)
-    out = page.write(found, tmp_path / "deep" / "drift.html")
+    out = page.write(drift_page.render(found), tmp_path / "deep" / "drift.html")
     assert out.read_bytes() == text.encode("utf-8", "replace")
-    with pytest.raises(UsageError, match="the page cannot be written"):
-        page.write(found, tmp_path / "base" / "config.json" / "drift.html")
+    with pytest.raises(UsageError, match="cannot be written"):
+        page.write(drift_page.render(found), tmp_path / "base" / "config.json" / "drift.html")
 
 
 @pytest.mark.unit
@@ -107,7 +108,7 @@ def test_ink_follows_the_change(tmp_path: Path) -> None:
     for layer, size in ((0, 0.1), (1, 0.2), (2, 0.0)):
         after[f"model.layers.{layer}.mlp.down_proj.weight"] *= 1 + size
     found = compare(made.save(tmp_path / "base", before), made.save(tmp_path / "sft", after))
-    (drawn,) = page.heat_maps(found)
+    (drawn,) = drift_page.heat_maps(found)
     assert drawn["scale"] == pytest.approx(0.2, rel=1e-4)
     cells = re.findall(r'fill-opacity="([\d.]+)"><title>layer (\d), ([\w.]+): ([^;<]+)', str(drawn["svg"]))
     ink = {(int(layer), kind): (float(depth), told) for depth, layer, kind, told in cells}
@@ -123,7 +124,7 @@ def test_long_names_stand_upright(tmp_path: Path) -> None:
     kinds = [f"block.a_very_long_name_{c}_indeed" for c in "abcdefgh"]
     before = {f"layers.0.{k}.weight": torch.ones(3, 3) for k in kinds}
     found = compare(made.save(tmp_path / "a", before), made.save(tmp_path / "b", {n: 2 * t for n, t in before.items()}))
-    (drawn,) = page.heat_maps(found)
+    (drawn,) = drift_page.heat_maps(found)
     assert str(drawn["svg"]).count("rotate(-90)") == 8
 
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from forgetbench.arms.frontier import Frontier, frontier
 from forgetbench.errors import UsageError
-from forgetbench.report import frontier as page
+from forgetbench.report import frontier as frontier_page
+from forgetbench.report import page
 from forgetbench.report.frontier_words import described, failures, headline, reading, title, verdicts, where
 from tests.arms import made
 from tests.report.chromium import Chromium, browser, find
@@ -31,7 +32,7 @@ def found() -> Frontier:
 
 
 def _render(found: Frontier, **more: object) -> str:
-    return page.render(found, **{"title": "tickets", "seeds": (0, 1, 2), "failed": {}, **more})  # type: ignore[arg-type]
+    return frontier_page.render(found, **{"title": "tickets", "seeds": (0, 1, 2), "failed": {}, **more})  # type: ignore[arg-type]
 
 
 @pytest.mark.unit
@@ -60,7 +61,7 @@ def test_words(found: Frontier) -> None:
 
 @pytest.mark.unit
 def test_the_picture_says_what_it_shows(found: Frontier) -> None:
-    text = str(page.drawing(found))
+    text = str(frontier_page.drawing(found))
     root = ET.fromstring(text)
     assert root.get("aria-label") == described(found)
     for s in found.stands:
@@ -74,7 +75,7 @@ def test_the_picture_says_what_it_shows(found: Frontier) -> None:
     assert len(re.findall('class="a-path ', text)) == segments
     assert len(re.findall('class="a-front"', text)) == len(found.front) - 1
     assert text.count('class="a-level"') == 1
-    assert 'class="a-level"' not in str(page.drawing(replace(found, at=None)))
+    assert 'class="a-level"' not in str(frontier_page.drawing(replace(found, at=None)))
     percents = [float(v) for v in re.findall(r'(?:x|x1|x2|cx)="([\d.-]+)%"', text)]
     assert all(0 <= v <= 100 for v in percents)
 
@@ -84,7 +85,7 @@ def test_the_picture_says_what_it_shows(found: Frontier) -> None:
 @settings(max_examples=60, deadline=None)
 def test_labels_make_room_and_keep_their_order(wanted: list[float]) -> None:
     wanted = sorted(wanted)
-    placed = page.spread(wanted)
+    placed = frontier_page.spread(wanted)
     assert all(b - a >= 16.8 for a, b in itertools.pairwise(placed))
     assert all(-0.1 <= y <= 400.1 for y in placed)
     if all(b - a >= 17.2 for a, b in itertools.pairwise(wanted)):
@@ -113,15 +114,15 @@ def test_the_page_is_inert_and_whole(found: Frontier) -> None:
 
 @pytest.mark.unit
 def test_the_picture_alone_is_an_svg_file(found: Frontier) -> None:
-    root = ET.fromstring(page.standalone(found, "arms & <seeds>"))
+    root = ET.fromstring(frontier_page.standalone(found, "arms & <seeds>"))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "arms & <seeds>" in "".join(root.itertext())
-    assert "prefers-color-scheme: dark" in page.standalone(found)
+    assert "prefers-color-scheme: dark" in frontier_page.standalone(found)
 
 
 @pytest.mark.unit
 def test_json_holds_what_the_page_shows(found: Frontier) -> None:
-    told = json.loads(json.dumps(page.document(found, {"kl 2": "why"})))
+    told = json.loads(json.dumps(frontier_page.document(found, {"kl 2": "why"})))
     assert told["acceptable"] == told["unbeaten"] == ["replay 20 %"]
     assert told["failed"] == {"kl 2": "why"}
     rows = {row["arm"]: row for row in told["stands"]}
@@ -172,7 +173,7 @@ def test_in_a_browser(page_: Chromium, found: Frontier, tmp_path: Path, width: i
 
 @pytest.mark.slow
 def test_the_file_alone_follows_the_reader(page_: Chromium, found: Frontier, tmp_path: Path) -> None:
-    file = page.write(page.standalone(found, "arms"), tmp_path / "frontier.svg")
+    file = page.write(frontier_page.standalone(found, "arms"), tmp_path / "frontier.svg")
     for dark, ground in ((False, "rgb(255, 254, 251)"), (True, "rgb(22, 22, 21)")):
         page_.window(900, 560, dark=dark)
         page_.goto(file.as_uri())
