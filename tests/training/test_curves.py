@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -45,47 +44,45 @@ def test_lines_after_the_checkpoint_and_half_lines_go(tmp_path: Path) -> None:
     assert file.read_text().split("\n") == [*before[:2], ""]
 
 
-def test_tensorboard_draws_numbers_by_kind_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_tensorboard_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = curves.scalars(TRAIN)
     assert found["train/channels/a/b"] == 1.5
     assert found["train/loss"] == 1.25
     assert not {k for k in found if "step" in k or "kind" in k or "ewc" in k}
-    made: list[tuple[str, int]] = []
-
-    class Writer:
-        def __init__(self, folder: str, purge_step: int) -> None:
-            made.append((folder, purge_step))
-
-    module = ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = Writer  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    curves.board(tmp_path, 7)
-    assert made == [(str(tmp_path / "tensorboard"), 8)]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match="tensorboard: is not installed; pip install"):
         curves.board(tmp_path, 0)
 
 
-def test_a_run_draws_each_line_at_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[tuple[str, float, int]] = []
+def _drawn(folder: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard itself reads: values by name and step."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    class Writer:
-        def __init__(self, *_: Any, **__: Any) -> None: ...
+    read = EventAccumulator(str(folder / "tensorboard"))
+    read.Reload()
+    return {name: {e.step: e.value for e in read.Scalars(name)} for name in read.Tags()["scalars"]}
 
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            drawn.append((name, value, step))
 
-        def close(self) -> None:
-            drawn.append(("closed", 0.0, 0))
+def test_a_run_that_goes_on_takes_back_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    for start, end, value in ((0, 5, 1.0), (2, 4, 2.0)):
+        board = curves.board(tmp_path, start)
+        for step in range(start + 1, end + 1):
+            board.add_scalar("train/loss", value, step)
+        board.close()
+    assert _drawn(tmp_path) == {"train/loss": {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0}}
 
-    module = ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = Writer  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+
+def test_a_run_draws_each_line_at_its_step(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     tiny.world(tmp_path)
     recipe = {"base": "base", "data": [{"path": "data.jsonl"}], "lr": 1e-3, "max_length": 64, "steps": 2}
-    fit.run(Recipe.model_validate({**recipe, "tensorboard": True}), tmp_path, str(tmp_path / "base"), tmp_path / "out")
-    lines = curves.read(tmp_path / "out" / "metrics.jsonl")
-    assert [(value, step) for name, value, step in drawn if name == "train/loss"] == [
-        (x["loss"], x["step"]) for x in lines
-    ]
-    assert drawn[-1][0] == "closed"
+    watched = {"held_out": [{"path": "held.jsonl"}], "eval_every": 1, "tensorboard": True}
+    fit.run(Recipe.model_validate(recipe | watched), tmp_path, str(tmp_path / "base"), tmp_path / "out")
+    wanted: dict[str, dict[int, float]] = {}
+    for line in curves.read(tmp_path / "out" / "metrics.jsonl"):
+        for name, value in curves.scalars(line).items():
+            wanted.setdefault(name, {})[line["step"]] = pytest.approx(value, rel=1e-6)
+    assert {"train/loss", "train/channels/x/odd", "held_out/per_token"} <= set(wanted)
+    assert _drawn(tmp_path / "out") == wanted

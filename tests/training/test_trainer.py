@@ -304,6 +304,26 @@ def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert a["per_sample"] == pytest.approx(b["per_sample"], rel=1e-5)
 
 
+@pytest.mark.slow
+def test_the_command_under_torchrun(tmp_path: Path) -> None:
+    """The line of docs/train.md: one command, told once, and the weights of one process."""
+    tiny.world(tmp_path)
+    one = run(_recipe(accumulation=2, kl={}), tmp_path, str(tmp_path / "base"), tmp_path / "one")
+    recipe = {"base": "base", "data": [{"path": "data.jsonl"}], "lr": 1e-2, "max_length": 64, "save_every": 3}
+    (tmp_path / "recipe.yaml").write_text(json.dumps({**recipe, "steps": 8, "kl": {}}))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, "-m", "forgetbench", "train", "recipe.yaml", "--out", "two"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.stdout + done.stderr).count("step 8: loss") == 1
+    ours = load_file(tmp_path / "two" / "final" / "model.safetensors")
+    for name, weight in load_file(one / "model.safetensors").items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-5, atol=1e-6)
+
+
 def test_bad_samples_are_found_before_the_first_step(tmp_path: Path) -> None:
     tiny.world(tmp_path)
     tiny.write_jsonl(tmp_path / "bad.jsonl", [{"prompt": "x", "answer": ""}, {"messages": []}])
