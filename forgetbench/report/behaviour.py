@@ -220,7 +220,7 @@ def _in_turn(kinds: Sequence[Sequence[tuple[Group, Measured]]]) -> list[tuple[Gr
 
 
 def told(found: Behaviour) -> list[str]:
-    """Lines for a terminal: causes first, then what is proven, the rest counted."""
+    """Lines for a terminal: causes first, then what is proven and more than slight, the rest counted."""
     lines = [t.sentence for t in (found.causes.tasks if found.causes else ()) if t.lost]
     lines += [s.reading for s in found.sampled if s.curves.crossover.proven or s.expected is not None]
     lines += [d.reading for d in found.divergences if d.reading]
@@ -228,9 +228,12 @@ def told(found: Behaviour) -> list[str]:
     lines += found.fit.lines if found.fit is not None else ()
     measures = [(g, m) for g in found.groups for m in g.measures]
     proven = _in_turn([[(g, m) for m in g.measures if m.base is not None and m.proven] for g in found.groups])
-    lines += [f"{m.reading} ({g.view})" for g, m in proven[:_TOLD]]
-    if len(proven) > _TOLD:
-        lines.append(f"{len(proven) - _TOLD} more of {len(measures)} measures changed: see the report")
+    large = [(g, m) for g, m in proven if not m.slight]
+    lines += [f"{m.reading} ({g.view})" for g, m in large[:_TOLD]]
+    more, slight = len(large[_TOLD:]), len(proven) - len(large)
+    if more or slight:
+        clear = f"{more} more of {len(measures)} measures changed{f', {slight} slightly' if slight else ''}"
+        lines.append(f"{clear if more else f'{slight} of {len(measures)} measures changed slightly'}: see the report")
     if found.spent is not None:
         lines.append(spending_line(found))
     return lines

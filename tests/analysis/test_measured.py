@@ -113,3 +113,22 @@ def test_proven_and_difference() -> None:
     assert found.proven
     assert not Measured("x", 0.2, 0.5, None, "share", "").proven
     assert Measured("x", None, 0.5, None, "share", "").difference == 0.5
+
+
+@pytest.mark.parametrize(
+    ("unit", "base", "candidate", "slight"),
+    [
+        ("share", 0.987, 0.9969, True),
+        ("share", 0.0, 0.011, False),
+        ("share", 0.987, 0.976, False),
+        ("nats", -16.6, -16.9, True),
+        ("nats", -16.6, -17.5, False),
+        ("nats", 0.0, 0.0063, True),
+        ("nats", 0.0, 0.02, False),
+        ("nats", -0.012, -0.011, True),
+        ("tokens", 6.0, 6.4, False),
+    ],
+)
+def test_slight(unit: str, base: float, candidate: float, slight: bool) -> None:
+    assert Measured("x", base, candidate, None, unit, "").slight is slight
+    assert Measured("x", candidate, base, None, unit, "").slight is slight
