@@ -257,6 +257,8 @@ def _trained(plan: Plan, folder: Path, base: str, arm: str, seed: int, say: Say)
     transformers.utils.logging.disable_progress_bar()
     recipe = plan.recipe(arm, seed)
     final = train(recipe, plan.root, base, folder, _seldom(say))
+    for checkpoint in manifest.checkpoints(folder):
+        manifest.drop_state(checkpoint)  # the run is over, and its optimizer is twice the weights in float32
     *inner, last = plan.steps(arm)
     places = [(f"step {step}", folder / f"checkpoint-{step}") for step in inner]
     for label, place in places:

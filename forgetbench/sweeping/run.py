@@ -164,6 +164,7 @@ def run_sweep(sweep: Sweep, grader: Grader, out: Path, train: Train, say: Say) -
     A run that explodes, or of which the recipe's own retention set accepts no checkpoint, counts as not within. Raises
     what else training and grading raise; the same call goes on.
     """
+    from forgetbench.training import manifest
     from forgetbench.training.stopping import Exploded, NoAcceptable
 
     grader.prepare(say)
@@ -180,6 +181,8 @@ def run_sweep(sweep: Sweep, grader: Grader, out: Path, train: Train, say: Say) -
             reason = " ".join(str(error).split())
             found = Trial(name, value, out / name, "FAIL", reason, {}, None, None, None)
         else:
+            for checkpoint in manifest.checkpoints(out / name):
+                manifest.drop_state(checkpoint)  # the run is over
             say(f"{name}: grading")
             found = judged(grader.grade(alias, folder, say), sweep, name, value, folder)
         say(f"{name}: {found.reason}")

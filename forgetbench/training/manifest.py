@@ -31,6 +31,9 @@ COMPLETE = "complete.json"
 RUN = "run.json"
 TRAINING = "training.json"
 METRICS = "metrics.jsonl"
+STATELESS = "stateless"
+"""Key of a list that `drop_state` shortened."""
+_STATE = re.compile(r"(optimizer|scheduler|scaler|rng_state|global_step)")
 _LIBRARIES = ("forgetbench", "torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors")
 
 
@@ -83,11 +86,32 @@ def checkpoints(output: Path) -> list[Path]:
     return [f for _, f in sorted(found)]
 
 
+def drop_state(checkpoint: Path) -> int:
+    """Remove what only training goes on from (optimizer, scheduler, random states) and return its bytes.
+
+    What is left is a whole checkpoint that loads, and that no run goes on from. The list is written first: after a kill
+    in between files are there that it does not name, which the next call removes. A damaged checkpoint is left alone.
+    """
+    if damage(checkpoint) is not None:
+        return 0
+    told = json.loads((checkpoint / COMPLETE).read_bytes())
+    kept = {name: f for name, f in told["files"].items() if not _STATE.match(name)}
+    if kept != told["files"]:
+        atomic_write(checkpoint / COMPLETE, json.dumps({"files": kept, STATELESS: True}, indent=1).encode())
+    freed = 0
+    for file in [f for f in checkpoint.rglob("*") if f.is_file() and _STATE.match(str(f.relative_to(checkpoint)))]:
+        freed += file.stat().st_size
+        file.unlink()
+    return freed
+
+
 def newest_complete(output: Path) -> tuple[Path | None, list[str]]:
-    """The latest checkpoint that can be trusted, and a line for each later one that cannot."""
+    """The latest checkpoint that a run can go on from, and a line for each later one that it cannot."""
     notes: list[str] = []
     for folder in reversed(checkpoints(output)):
         wrong = damage(folder)
+        if wrong is None and STATELESS in json.loads((folder / COMPLETE).read_bytes()):
+            wrong = "its optimizer was removed to save room"
         if wrong is None:
             return folder, notes
         notes.append(f"{folder.name} is not used: {wrong}")

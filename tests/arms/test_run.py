@@ -48,6 +48,9 @@ def test_arms_end_to_end_and_again(demo_world: Path, tmp_path: Path, monkeypatch
         found.base_target + stands["full"].paths[0][-1].target
     )
 
+    assert list((out / "arms").rglob("checkpoint-*"))
+    assert not list((out / "arms").rglob("optimizer*"))
+
     # The same call again asks nothing, though a checkpoint was removed to save room.
     shutil.rmtree(out / "arms" / "full" / "seed-0" / "checkpoint-20")
     told.clear()

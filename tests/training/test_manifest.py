@@ -119,6 +119,31 @@ def test_damaged_checkpoints_are_named_and_never_loaded(tmp_path: Path) -> None:
     assert [n.split(":")[0] for n in notes] == ["checkpoint-8 is not used", "checkpoint-6 is not used"]
 
 
+def test_a_checkpoint_without_its_state_is_whole_and_not_gone_on_from(tmp_path: Path) -> None:
+    tiny.world(tmp_path)
+    out = tmp_path / "out"
+    run(_recipe(keep=9), tmp_path, str(tmp_path / "base"), out)
+    place = out / "checkpoint-8"
+    weights = load_file(place / "model.safetensors")
+    state = [place / "optimizer.pt", place / "scheduler.pt", *place.glob("rng_state*")]
+    size = sum(f.stat().st_size for f in state)
+    assert manifest.drop_state(place) == size > 2 * (place / "model.safetensors").stat().st_size
+    assert manifest.drop_state(place) == 0
+    assert not any(f.exists() for f in state)
+    assert manifest.damage(place) is None
+    assert all(torch.equal(load_file(place / "model.safetensors")[k], v) for k, v in weights.items())
+    found, notes = manifest.newest_complete(out)
+    assert found == out / "checkpoint-6"
+    assert notes == ["checkpoint-8 is not used: its optimizer was removed to save room"]
+    # A kill between the list and the files: the next call removes them.
+    state[0].write_bytes(b"left")
+    assert manifest.damage(place) is None
+    assert manifest.drop_state(place) == 4
+    (out / "checkpoint-6" / "model.safetensors").write_bytes(b"")
+    assert manifest.drop_state(out / "checkpoint-6") == 0
+    assert (out / "checkpoint-6" / "optimizer.pt").exists()
+
+
 def test_a_kill_after_the_last_step_only_writes_the_result_again(tmp_path: Path) -> None:
     tiny.world(tmp_path)
     base, out = str(tmp_path / "base"), tmp_path / "out"
