@@ -205,6 +205,8 @@ class StudyConfig(Strict):
     most: Annotated[int, Field(ge=10)] = 300
     """Flips of a task and view that causes are looked for, and items of a task whose belief is asked; of more a random
     part."""
+    further: Annotated[tuple[Annotated[int, Field(ge=1, le=1_000)], ...], Field(max_length=5)] = (40,)
+    """Samples of each side for flips whose cause is undetermined after 20 of them, one number a look."""
     texts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Files, or folders of .txt and .md files, that both checkpoints read; relative to the suite, or {data}/...; or
     rows of a dataset, hub:OWNER/NAME[@REVISION][:CONFIG][:SPLIT][:FIELD] (behaviour/fixed.py)."""

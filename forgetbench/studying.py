@@ -25,7 +25,8 @@ def what(ws: Workspace) -> Study:
     """The parts that the suite (or --study) names."""
     from forgetbench.behaviour.types import PARTS, Study
 
-    return Study(**{part: part in ws.suite.study.parts for part in PARTS}, most=ws.suite.study.most)
+    wanted = ws.suite.study
+    return Study(**{part: part in wanted.parts for part in PARTS}, most=wanted.most, further=wanted.further)
 
 
 def check(ws: Workspace) -> None:

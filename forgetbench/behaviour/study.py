@@ -79,7 +79,7 @@ def study(
         left = int(SHARE * own) - sum(r.cost for r in asked)
         read = _distribution(base, candidate, along, left, texts, seed, notes)
         groups = [*read, *_references(base, candidate, asked, along, seed, notes), *groups]
-    causes = _causes(base, candidate, comparison, rounds, training, what.most) if what.causes else None
+    causes = _causes(base, candidate, comparison, rounds, training, what) if what.causes else None
     beliefs = _beliefs(base, candidate, comparison, rounds, what.most) if what.belief else ()
     drift = _drift(base, candidate, notes) if what.drift else None
     fit = None
@@ -235,12 +235,13 @@ def _drift(base: Side, candidate: Side, notes: list[str]) -> Drift | None:
 
 
 def _causes(
-    base: Side, candidate: Side, comparison: Comparison, rounds: Rounds, training: Sequence[str], most: int
+    base: Side, candidate: Side, comparison: Comparison, rounds: Rounds, training: Sequence[str], what: Study
 ) -> Causes:
     from forgetbench.causes.find import find_causes
     from forgetbench.causes.types import Options
 
-    return find_causes(base, candidate, comparison, rounds, Options(training=tuple(training), most_flips=most))
+    options = Options(training=tuple(training), most_flips=what.most, further=what.further)
+    return find_causes(base, candidate, comparison, rounds, options)
 
 
 def _beliefs(

@@ -33,6 +33,8 @@ class Study:
     """Both checkpoints' weights are read (5 minutes for 8 billion of them); no model runs."""
     most: int = 300
     """Flips of a task and view, and items of a task, that are asked again."""
+    further: tuple[int, ...] = (40,)
+    """Samples of each side that flips of undetermined cause get beyond the first 20, one number a look."""
 
 
 @dataclass(frozen=True, slots=True)

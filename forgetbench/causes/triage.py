@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from forgetbench.planning.plan import TaskJob
 
 ROUND = "triage"
-_TURNS = (0, 1)
-"""Added to the replicate: the first samples, and the further ones of what is undetermined then."""
+_FIRST, _FURTHER = 0, (1, *range(4, 100))
+"""Added to the replicate: the first samples, and each further look. Rounds about causes have 2 and 3."""
 
 Group = tuple[str, View]
 
@@ -120,7 +120,7 @@ def stable_controls(
         case = had[0].sampled.case
         more += _cases(rng.sample(rest, min(needed, len(rest))), case.base, case.candidate, ledger)
     sampled = [t.sampled for members in wrong.values() for t in members]
-    sampled += _ask(more, base, candidate, options, ledger, options.samples, _TURNS[0])
+    sampled += _ask(more, base, candidate, options, ledger, options.samples, _FIRST)
     return [t for t in label(sampled, options) if is_stably_wrong(t, options)]
 
 
@@ -141,13 +141,16 @@ def is_stably_wrong(triaged: Triaged, options: Options) -> bool:
 
 def draw(cases: Sequence[Case], base: Side, candidate: Side, options: Options, ledger: Ledger) -> list[Triaged]:
     """Fresh samples of both sides for every case, more of the undetermined flips, and the stability of each."""
-    sampled = _ask(cases, base, candidate, options, ledger, options.samples, _TURNS[0])
+    sampled = _ask(cases, base, candidate, options, ledger, options.samples, _FIRST)
     triaged = label(sampled, options)
-    open_ = [t.sampled.case for t in triaged if t.stability.label == "undetermined" and t.sampled.case.direction]
-    if not open_ or not options.more:
-        return triaged
-    further = {s.case.key: s for s in _ask(open_, base, candidate, options, ledger, options.more, _TURNS[1])}
-    return label([_joined(s, further.get(s.case.key)) for s in sampled], options)
+    for samples, turn in zip(options.further, _FURTHER, strict=False):
+        open_ = [t.sampled.case for t in triaged if t.stability.label == "undetermined" and t.sampled.case.direction]
+        if not open_:
+            break
+        more = {s.case.key: s for s in _ask(open_, base, candidate, options, ledger, samples, turn)}
+        sampled = [_joined(s, more.get(s.case.key)) for s in sampled]
+        triaged = label(sampled, options)
+    return triaged
 
 
 def _ask(

@@ -62,8 +62,9 @@ class Options:
 
     samples: int = 20
     """Fresh samples of each side for each flip and control."""
-    more: int = 40
-    """Further ones for flips that are undetermined after those. A posterior may be looked at twice. 0: none."""
+    further: tuple[int, ...] = (40,)
+    """Further ones for flips that are undetermined after those, one number a look: a posterior may be looked at again.
+    (40, 100) settles twice as many (docs/causes.md)."""
     temperature: float = 0.7
     """High enough that an item at .5 shows both its answers, low enough that a long answer is not lost to one
     unlikely token: at 1 the tail of every step is drawn, and items look weak that no user sees fail. It is also where
@@ -106,6 +107,8 @@ class Options:
     def __post_init__(self) -> None:
         if min(self.samples, self.tries, self.budget_samples) < 1 or self.budget_factor < 2:
             raise ValueError("samples, tries and budget_samples are 1 or more, budget_factor 2 or more")
+        if min(self.further, default=1) < 1:
+            raise ValueError("each further look takes 1 sample or more")
         if self.temperature <= 0.0 or self.replicate < 100:
             raise ValueError("fresh samples need a temperature above 0 and a replicate of 100 or more")
 

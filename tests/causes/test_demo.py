@@ -28,7 +28,7 @@ tasks:
     stop: ["\\n"]
     max_tokens: 24
 """
-SMALL = Options(samples=8, more=8, tries=6, controls=10, most_flips=12)
+SMALL = Options(samples=8, further=(8,), tries=6, controls=10, most_flips=12)
 
 
 @pytest.fixture(scope="module")

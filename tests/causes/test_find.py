@@ -217,3 +217,33 @@ def test_few_stable_controls_are_topped_up(tmp_path: Path) -> None:
     # All there are: one in five of 300.
     assert made[1000][:2] == (60, 60)
     assert made[0][2] < made[30][2] < made[1000][2]
+
+
+def test_each_look_asks_only_what_is_still_undetermined(tmp_path: Path) -> None:
+    """Rates on both sides of the border of flicker: some are settled by the second look, some by the third."""
+
+    def base(asked: Asked, rng: random.Random) -> str:
+        right = not asked.body.temperature or rng.random() < 0.9
+        return town(asked.number if right else 899)
+
+    def candidate(asked: Asked, rng: random.Random) -> str:
+        kept = 0.45 + 0.4 * asked.number / 80
+        right = bool(asked.body.temperature) and rng.random() < kept
+        return town(asked.number if right else 899)
+
+    settled, asked = [], []
+    for number, further in enumerate([(), (40,), (40, 100), (40, 100, 200)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        world = World(folder, base, candidate, count=80, views=("chat",))
+        causes = find_causes(*world.sides, world.comparison, world, Options(further=further))
+        settled.append(sum(f.cause != "undetermined" for f in causes.found))
+        samples = {f.stability.base.n for f in causes.found}
+        # A new look moves the prior of all, so that an item that one look settled may be open at a later one.
+        assert samples >= {20, *(20 + sum(further[: i + 1]) for i in range(len(further)))}
+        asked.append(sum(len(r.body.seeds) for _, rs in world.rounds for r in rs if isinstance(r.body, Generate)))
+        seeds = [(r.checkpoint, s) for _, rs in world.rounds for r in rs for s in r.body.seeds]  # type: ignore[union-attr]
+        assert len(seeds) == len(set(seeds))
+    assert settled == sorted(settled)
+    assert settled[0] < settled[2] < 80
+    assert asked == sorted(asked)
