@@ -33,6 +33,8 @@ OTHER = ("undetermined", "not recovered", "other")
 MOST_FLIPS = 2_000
 """All of them: the search itself stops at 300 a task and view."""
 DRAWS = 2000
+READING = "## Reading it"
+"""Heading of what a person wrote under the tables, which stays when they are made again."""
 DEEPER = (40, 100)
 """Looks of the second table."""
 WANTED = 0.8
@@ -267,7 +269,9 @@ def main() -> None:
     text = "\n".join([*lines, *deeper_lines(rows, deep, (tokens[0], tokens[1]))]) + "\n"
     print(text)
     if args.out:
-        args.out.write_text(text, encoding="utf-8")
+        old = args.out.read_text(encoding="utf-8") if args.out.exists() else ""
+        _, heading, written = old.partition(READING)
+        args.out.write_text(f"{text}\n{heading}{written}" if heading else text, encoding="utf-8")
 
 
 if __name__ == "__main__":
