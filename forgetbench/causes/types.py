@@ -64,7 +64,7 @@ class Options:
     """Fresh samples of each side for each flip and control."""
     further: tuple[int, ...] = (40,)
     """Further ones for flips that are undetermined after those, one number a look: a posterior may be looked at again.
-    (40, 100) settles twice as many (docs/causes.md)."""
+    (40, 100) leaves half as many undetermined (docs/causes.md)."""
     temperature: float = 0.7
     """High enough that an item at .5 shows both its answers, low enough that a long answer is not lost to one
     unlikely token: at 1 the tail of every step is drawn, and items look weak that no user sees fail. It is also where
