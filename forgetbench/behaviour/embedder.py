@@ -40,7 +40,7 @@ class Embedder:
     @property
     def identity(self) -> str:
         """As it is named, with 8 digits of its weights and configuration."""
-        return f"{self.name} ({self._digest[:8]})"
+        return f"{self.name} ({self._digest[:8]})" if self._digest else self.name
 
     def __call__(self, texts: Sequence[str]) -> Floats:
         """(texts, d) float64, each of length 1. Raises UsageError where the model cannot be loaded."""
@@ -113,14 +113,18 @@ def _unit(states: torch.Tensor, mask: torch.Tensor) -> Floats:
     return made
 
 
-def find_embedder(name: str, path: str, where: str, cache: Path) -> Embedder:
-    """The embedder that a suite names: `path` is a folder or a hub id (`name` as it was written).
+def find_embedder(name: str, path: str, where: str, cache: Path | None) -> Embedder:
+    """The embedder that a suite or a flag names: `path` is a folder or a hub id (`name` as it was written).
+
+    cache: where digests are remembered; None: none is taken, and `identity` is the name alone.
 
     Raises UsageError where there is none, or its files are not whole; nothing is loaded yet.
     """
     folder = locate(path, None, where)
     if not (folder / "config.json").is_file():
         raise UsageError(f"{where}: {name}", "holds no config.json", "name a folder that save_pretrained wrote")
+    if cache is None:
+        return Embedder(name, folder, "", where)
     store = FingerprintStore(cache)
     files = [folder / "config.json", *weight_files(folder)]
     return Embedder(name, folder, digest_json({f.name: store.sha256(f) for f in files}), where)

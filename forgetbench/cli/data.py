@@ -29,14 +29,17 @@ def check(
     longest: int | None = None,
     per_type: int = 50,
     seed: int = 0,
+    embedder: str | None = None,
     use_cache: bool = True,
     as_json: bool = False,
 ) -> None:
     """Leaves with 0 where all passed or warned, with 10 where a check failed. Raises UsageError (exit 2).
 
     ws: needed for `base` (an alias of it) and `with_suite` (look for leaks of the suite's items). Lengths are counted
-    in the base's tokens where it has a tokenizer of its own here, else in words.
+    in the base's tokens where it has a tokenizer of its own here, else in words. embedder: folder or hub id, for
+    duplicates by meaning.
     """
+    from forgetbench.behaviour.embedder import find_embedder
     from forgetbench.training.asking import asking
     from forgetbench.training.check.lengths import count_words
     from forgetbench.training.check.report import print_check
@@ -51,6 +54,7 @@ def check(
     asked: Base | None = None
     count: Count = count_words
     unit = "words"
+    embed = None if embedder is None else find_embedder(embedder, embedder, "--embedder", None)
     with ExitStack() as stack:
         if ws is not None and with_suite:
             questions, tested = _questions(ws)
@@ -66,6 +70,7 @@ def check(
             questions=questions,
             tested=tested,
             base=asked,
+            embed=embed,
             count=count,
             unit=unit,
             longest=longest,

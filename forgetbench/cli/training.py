@@ -174,6 +174,9 @@ def data_check(
     longest: Annotated[int | None, typer.Option("--longest", min=1, help="tokens that a sample may have")] = None,
     per_type: Annotated[int, typer.Option("--per-type", min=1, help="samples whose perplexity is measured")] = 50,
     seed: Seed = 0,
+    embedder: Annotated[
+        str | None, typer.Option("--embedder", help="folder or hub id of a model: duplicates by meaning")
+    ] = None,
     suite: Annotated[
         str | None, typer.Option("--suite", "-s", help="look for its items in the data: a preset or a suite file")
     ] = None,
@@ -200,6 +203,7 @@ def data_check(
         longest=longest,
         per_type=per_type,
         seed=seed,
+        embedder=embedder,
         use_cache=not no_cache,
         as_json=json,
     )

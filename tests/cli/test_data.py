@@ -16,6 +16,7 @@ from forgetbench.cli import data, sample
 from forgetbench.errors import ForgetbenchError
 from forgetbench.workspace import Workspace, open_workspace
 from tests.cli.workspace import write as write_workspace
+from tests.engines import tiny
 from tests.training.made import chat, lines_of, write
 
 Out = pytest.CaptureFixture[str]
@@ -81,6 +82,20 @@ def test_check_finds_leaks_of_the_suite_and_reads_perplexity(ws: Workspace, tmp_
     asked = next(f for f in found["findings"] if f["check"] == "perplexity: examples")
     assert (code, asked["total"]) == (0, 40)
     assert "under base (40 sampled examples" in asked["message"]
+
+
+@pytest.mark.unit
+def test_check_by_meaning_with_a_model(tmp_path: Path, capsys: Out) -> None:
+    """A random model tells words apart and nothing else: word for word is `exact`, so that one comma is `meaning`."""
+    folder = tiny.save(tmp_path / "model", "llama", bos=True)
+    file = write(tmp_path / "rows.jsonl", [*_good(8), chat("same words here", "yes"), chat("same words here,", "yes")])
+    _, found = _checked(capsys, [file], embedder=str(folder))
+    (by_meaning,) = [f for f in found["findings"] if f["check"] == "duplicates: meaning"]
+    assert "rows.jsonl:10" in json.dumps(by_meaning["evidence"])
+    _, found = _checked(capsys, [file])
+    assert not [f for f in found["findings"] if f["check"] == "duplicates: meaning"]
+    with pytest.raises(ForgetbenchError, match=r"--embedder: .* holds no config\.json"):
+        data.check([file], embedder=str(tmp_path))
 
 
 @pytest.mark.unit

@@ -5,7 +5,7 @@ near      Jaccard similarity of the sets of 3-word shingles (4 characters of Chi
           words (15 characters) or more. MinHash of 128 permutations with LSH finds the candidates (Broder 1997, "On the
           resemblance and containment of documents"; datasketch), the exact similarity decides. Greedy, as deduplication
           is done: an example is compared with those kept so far, so a text copied 10,000 times costs as much as one.
-meaning   cosine similarity under any embedder, where one is given (from Python)
+meaning   cosine similarity under any embedder, where one is given
 conflict  equal prompts with unequal answers: the model can learn a coin toss at best
 
 A template with one word filled in ("What is the capital of ...?") is no near duplicate while it is short. Long ones
