@@ -26,6 +26,7 @@ from forgetbench.arms.score import graded
 from forgetbench.arms.worker import Workers
 from forgetbench.errors import ForgetbenchError, Interrupted, UsageError
 from forgetbench.runs.files import safe_name
+from forgetbench.training.base import weights_of
 
 if TYPE_CHECKING:
     from forgetbench.checkpoints.checkpoint import Checkpoint
@@ -132,14 +133,7 @@ def _check(plan: Plan, grader: Grader) -> None:
     """The base can be trained from, and both scores have items that it is asked."""
     from forgetbench import flow
 
-    spec = grader.ws.spec(grader.base)
-    where = f"{plan.file}: base"
-    if spec.adapter is not None:
-        raise UsageError(where, f"'{grader.base}' has an adapter", "merge it first (docs/merge.md)")
-    if plan.noops and not Path(spec.path).is_dir():
-        raise UsageError(
-            where, f"{spec.path} is no folder, which a no-op arm needs", "download it, or leave the arm out"
-        )
+    weights_of(grader.ws, grader.base)
     template = flow.checkpoint(grader.ws, grader.base, to_run=True).has_chat_template
     facts = flow.facts(grader.ws, grader.loaded).values()
     asked = {(view, kind) for f in facts for view in f.views for kind in f.task_types}
@@ -222,7 +216,7 @@ def _one(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say) -
 
 def _points(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say) -> Iterator[Graded]:
     folder = out / "arms" / safe_name(arm) / f"seed-{seed}"
-    base = grader.ws.spec(grader.base).path
+    base = str(weights_of(grader.ws, grader.base))
     if arm in plan.noops:
         # The same weights whatever the seed: asked once.
         places = [("base", Path(base))]

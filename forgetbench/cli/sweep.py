@@ -35,13 +35,14 @@ def sweep(
     from forgetbench.sweeping.config import load_sweep
     from forgetbench.sweeping.run import open_for, run_sweep
     from forgetbench.sweeping.show import document, sentences, table
+    from forgetbench.training.base import weights_of
 
     wanted = load_sweep(file)
     out = file.with_name(f"{file.stem}-sweep") if out is None else out
     if out.is_file():
         raise UsageError(str(out), "is a file", "name a folder with --out")
     grader = open_for(wanted, config=config, data_dir=data_dir, offline=offline)
-    base = grader.ws.spec(grader.base).path
+    base = str(weights_of(grader.ws, grader.base))
     alias = grader.base if grader.base == wanted.recipe.base else None
 
     def train(recipe: Recipe, folder: Path) -> Path:

@@ -14,9 +14,6 @@ from forgetbench.errors import Interrupted, UsageError
 if TYPE_CHECKING:
     from forgetbench.training.recipe import Recipe
     from forgetbench.training.stopping import Trained
-    from forgetbench.workspace import Workspace
-
-_WEIGHTS_HERE = ("transformers", "vllm", "ray")
 
 
 class Base(NamedTuple):
@@ -125,13 +122,14 @@ def find_base(recipe: Recipe, root: Path, config: Path | None) -> Base:
     """
     from forgetbench.checkpoints.hub import locate
     from forgetbench.config import load_config
+    from forgetbench.training.base import weights_of
     from forgetbench.workspace import open_workspace
 
     file = _config_file(root, config)
     known = {} if file is None else load_config(file).models
     if recipe.base in known:
         ws = open_workspace(file, models=[recipe.base])
-        return Base(recipe.base, _weights(ws, recipe.base), recipe.base, file)
+        return Base(recipe.base, weights_of(ws, recipe.base), recipe.base, file)
     folder = root / Path(recipe.base).expanduser()
     if "\0" not in recipe.base and folder.is_dir():
         folder = folder.resolve()
@@ -171,24 +169,6 @@ def _config_file(root: Path, config: Path | None) -> Path | None:
         except UsageError:
             continue
     return None
-
-
-def _weights(ws: Workspace, alias: str) -> Path:
-    from forgetbench import flow
-
-    spec = ws.spec(alias)
-    if spec.engine not in _WEIGHTS_HERE:
-        raise UsageError(f"base: {alias}", f"has no weights here (engine: {spec.engine})", "name a model that has")
-    if spec.adapter is not None:
-        raise UsageError(f"base: {alias}", "has an adapter", "merge it into its base first (forgetbench merge)")
-    for key, cure in (
-        ("tokenizer", "save it into the model's folder"),
-        ("chat_template", "name it as `chat_template` of the recipe"),
-    ):
-        if getattr(spec, key) is not None:
-            problem = f"has a {key} of its own in forgetbench.yaml, which training would not use"
-            raise UsageError(f"base: {alias}", problem, cure)
-    return flow.checkpoint(ws, alias).folder
 
 
 def _show(trained: Trained, output: Path, base: Base) -> None:

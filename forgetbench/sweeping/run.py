@@ -117,6 +117,7 @@ def open_for(
 ) -> Grader:
     """The grader with the sweep's suite, policy and margin. Raises UsageError, ManyUsageErrors."""
     from forgetbench.config import CONFIG_NAME
+    from forgetbench.training.base import weights_of
     from forgetbench.training.grading import open_grader
 
     folder = sweep.file.resolve().parent
@@ -133,10 +134,7 @@ def open_for(
         data_dir=data_dir,
         offline=offline,
     )
-    if grader.ws.config.models[grader.base].adapter is not None:
-        raise UsageError(
-            f"model '{grader.base}'", "is an adapter: a fine-tune starts from whole weights", "merge it first"
-        )
+    weights_of(grader.ws, grader.base)
     _target_is_asked(sweep, grader)
     return replace(grader, ws=replace(grader.ws, policy=with_margin(grader.ws.policy, sweep.config.margin)))
 

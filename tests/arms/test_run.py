@@ -111,6 +111,37 @@ def test_what_cannot_be_compared_is_refused_before_training(demo_world: Path, tm
     assert not (tmp_path / "out").exists()
 
 
+def test_a_base_of_the_hub_is_its_revision(demo_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pinned to an older commit: trained from, merged with, compared and asked by the no-op is that one."""
+    from huggingface_hub import constants
+
+    commits = {"old": "0" * 40, "main": "1" * 40}
+    repo = tmp_path / "hub" / "models--acme--chat"
+    for name, model in (("old", "sft_v1"), ("main", "base")):
+        shutil.copytree(demo_world / "models" / model, repo / "snapshots" / commits[name])
+        (repo / "refs").mkdir(exist_ok=True)
+        (repo / "refs" / name).write_text(commits[name])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    gentle = (
+        demo.EXPERIMENT.replace("steps: 40", "steps: 4")
+        .replace("  full: {train: {}}\n", "")
+        .replace("of: full", "of: gentle")
+    )
+    file = demo.write(folder, demo_world, per_set=10, experiment=gentle)
+    models = "models: {chat: {path: acme/chat, revision: old}}"
+    (folder / "forgetbench.yaml").write_text(f"{models}\nsuite: suite.yaml\npolicy: policy.yaml\n")
+    plan, out = load_experiment(file), tmp_path / "out"
+    found = run(plan, out, grader_call(plan), say=lambda _: None)
+    assert found.failed == ()
+    asked = {o.arm: [p.folder for p in o.points] for o in found.outcomes}
+    assert asked["noop"] == [str(repo / "snapshots" / commits["old"])]
+    told = json.loads((out / "arms" / "gentle" / "seed-0" / "run.json").read_text())
+    assert told["base"] == str(repo / "snapshots" / commits["old"])
+
+
 def _die() -> None:
     import os
 
