@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,8 +28,8 @@ class Ledger:
 
     asker: Asker
     answers: dict[str, Response] = field(default_factory=dict)
-    notes: Counter[str] = field(default_factory=Counter)
-    """Line: how many items it is about."""
+    notes: dict[str, Counter[str]] = field(default_factory=dict)
+    """What there is to say: of how many items, by where (a task and view, or nothing)."""
     by_round: dict[str, Cost] = field(default_factory=dict)
 
     def ask(self, name: str, requests: Iterable[Request], *, optional: str = "") -> bool:
@@ -43,11 +43,14 @@ class Ledger:
         except UsageError as error:
             if not optional:
                 raise
-            self.notes[f"{optional}: {error}"] += len(new)
+            self.note(f"{optional}: {error}", len(new))
             return False
         self.answers.update(found)
         self.by_round[name] = _sum((self.by_round.get(name, Cost()), _cost(found.values())))
         return True
+
+    def note(self, why: str, items: int = 1, *, where: str = "") -> None:
+        self.notes.setdefault(why, Counter())[where] += items
 
     @property
     def cost(self) -> Cost:
@@ -56,7 +59,17 @@ class Ledger:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        return tuple(f"{line} ({n:,} {'item' if n == 1 else 'items'})" for line, n in sorted(self.notes.items()))
+        """One for each reason: where it holds stands behind it."""
+        return tuple(_line(why, found) for why, found in sorted(self.notes.items()))
+
+
+def _line(why: str, found: Mapping[str, int]) -> str:
+    (name, n), *others = sorted(found.items())
+    counted = f"{n:,} {'item' if n == 1 else 'items'}"
+    if not name and not others:
+        return f"{why} ({counted})"
+    first = f"{counted} of {name}" if name else counted
+    return f"{why}: {', '.join([first, *(f'{m:,} of {other}' for other, m in others)])}"
 
 
 def _cost(answers: Iterable[Response]) -> Cost:

@@ -73,6 +73,13 @@ def test_an_optional_round_that_cannot_be_asked_is_noted() -> None:
 
 def test_lines_count_items() -> None:
     ledger = Ledger(Fake())
-    ledger.notes["b"] += 1
-    ledger.notes["a"] += 1_200
-    assert ledger.lines == ("a (1,200 items)", "b (1 item)")
+    ledger.note("b")
+    ledger.note("a", 1_000)
+    ledger.note("a", 200)
+    ledger.note("c", 1, where="code (chat)")
+    ledger.note("d", 3, where="y")
+    ledger.note("d", 2, where="x")
+    ledger.note("d", 1_000, where="x")
+    assert ledger.lines == ("a (1,200 items)", "b (1 item)", "c: 1 item of code (chat)", "d: 1,002 items of x, 3 of y")
+    ledger.note("d", 4)  # of no task
+    assert ledger.lines[-1] == "d: 4 items, 1,002 of x, 3 of y"

@@ -45,6 +45,8 @@ def cases_of(base: Side, candidate: Side, comparison: Comparison, options: Optio
     is_open = any(isinstance(_inner(job.task), OpenQuestions) and job.view == options.view for job in candidate.jobs)
     for asked in candidate.jobs:
         name = asked.task.name
+        if asked.decode.temperature:  # --samples: the same items a second time
+            continue
         if asked.view != options.view or (options.tasks is not None and name not in options.tasks):
             continue
         mine, raw = candidate.job(name, options.view), base.job(name, "ability")
@@ -52,24 +54,23 @@ def cases_of(base: Side, candidate: Side, comparison: Comparison, options: Optio
         if is_open and isinstance(_inner(asked.task), Mmlu):
             reason = "its open questions are in the suite as a task of their own"
         if mine is None or raw is None or reason:
-            ledger.notes[f"{name}: {reason}"] += len(asked.items)
+            ledger.note(reason, len(asked.items), where=name)
             continue
         floor = base.job(name, options.view)
         if floor is None:
-            ledger.notes[f"{name}: the base is not asked in the {options.view} view, so its floor is raw"] += len(
-                raw.items
-            )
+            why = f"the base is not asked in the {options.view} view, so that its floor is raw"
+            ledger.note(why, len(raw.items), where=name)
             floor = raw
         shared = _paired(comparison, mine) & {item.key for item in raw.items}
         raw, floor, mine = (_open(job, shared) for job in (raw, floor, mine))
         items = sorted(mine.items, key=lambda item: order_of(item.key, options.seed))
         generated = [item for item in items if raw.task.prompt(item, 0).form == "generate" and item.gold.strip()]
         if len(generated) < len(items):
-            ledger.notes[f"{name}: nothing is generated, only ranked, or there is no gold"] += len(items) - len(
-                generated
-            )
+            why = "nothing is generated, only ranked, or there is no gold"
+            ledger.note(why, len(items) - len(generated), where=name)
         if len(generated) > options.max_items:
-            ledger.notes[f"{name}: left out, more than max_items"] += len(generated) - options.max_items
+            why = f"a random {options.max_items:,} a task were asked for beliefs; left out"
+            ledger.note(why, len(generated) - options.max_items, where=name)
         found += [Case(item, raw, floor, mine) for item in generated[: options.max_items]]
     return found
 
@@ -184,5 +185,5 @@ def usable(questions: Mapping[ItemKey, Sequence[Question]], ledger: Ledger) -> d
     found = {key: answers_to(asked, ledger) for key, asked in questions.items()}
     missing = sum(not answers for answers in found.values())
     if missing:
-        ledger.notes["no answer could be had"] += missing
+        ledger.note("no answer could be had", missing)
     return {key: answers for key, answers in found.items() if answers}

@@ -96,7 +96,7 @@ def find_divergence(
     slick = {name: sum(k.belief.known == name for k in known) for name in KNOWN}
     held, doubtful = _fresh(known, base, candidate, drawing, ledger, agree)
     if not held:
-        ledger.notes["no item on which the base holds a belief"] += len(known)
+        ledger.note("no item on which the base holds a belief", len(known))
         return Divergence(
             options.view, classes, slick, None, None, None, notes=ledger.lines, cost=dict(ledger.by_round)
         )
@@ -157,7 +157,7 @@ def _classed(cases: Sequence[Case], base: Side, drawing: Drawing, ledger: Ledger
     for case, questions in zip(cases, asked, strict=True):
         greedy, sampled = (answers_to(q, ledger) for q in questions)
         if not greedy and not sampled:
-            ledger.notes["the base gave no answer that could be judged"] += 1
+            ledger.note("the base gave no answer that could be judged")
             continue
         known.append(Known(case, belief_of(greedy, sampled, case.item, agree, drawing.options)))
     return known
@@ -223,7 +223,7 @@ def _followed(
     limit = drawing.options.max_recoveries
     chosen = set(sorted((d.key for d, _ in shown), key=lambda key: order_of(key, drawing.options.seed))[:limit])
     if len(chosen) < len(shown):
-        ledger.notes["diverged and not followed up, more than max_recoveries"] += len(shown) - len(chosen)
+        ledger.note(f"diverged, beyond the {limit:,} that are followed up", len(shown) - len(chosen))
     parted = [p for d, p in shown if d.key in chosen]
     margins = ask_margins(parted, base, candidate, ledger)
     firsts = ask_first_divergence(parted, candidate, drawing, ledger)
@@ -231,7 +231,7 @@ def _followed(
     modes, asked = ask_recovery([*parted, *controls], beliefs, candidate, drawing, ledger, agree)
     rescued, lucky = modes[: len(parted)], modes[len(parted) :]
     if len(controls) < FEW_CONTROLS:
-        ledger.notes["controls of recovery: few, so little can be said of luck"] += len(controls)
+        ledger.note("controls of recovery: few, so little can be said of luck", len(controls))
     more = {
         p.case.item.key: (margin, first, _in_order(back))
         for p, margin, first, back in zip(parted, margins, firsts, rescued, strict=True)

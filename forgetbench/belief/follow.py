@@ -55,7 +55,7 @@ def _or_none(job: Any, p: Parted, side: Side, ledger: Ledger) -> Question | None
     try:
         return question(job, p.case.item, side.point)
     except UsageError as error:
-        ledger.notes[f"no likelihood margin: {error}"] += 1
+        ledger.note(f"no likelihood margin: {error}")
         return None
 
 
@@ -74,7 +74,7 @@ def ask_first_divergence(
     try:
         tokenizer = candidate.point.tokenizer()
     except UsageError as error:
-        ledger.notes[f"no first divergent token: {error}"] += len(parted)
+        ledger.note(f"no first divergent token: {error}", len(parted))
         return [None] * len(parted)
     bodies: list[Read] = []
     requests: list[Request] = []

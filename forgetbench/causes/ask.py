@@ -40,6 +40,11 @@ class Case:
         return self.pair.task, self.pair.view
 
     @property
+    def where(self) -> str:
+        """For notes."""
+        return f"{self.pair.task} ({self.pair.view})"
+
+    @property
     def right(self) -> bool:
         """Of a control: right on both sides."""
         return (self.pair.base.score or 0.0) >= _HALF

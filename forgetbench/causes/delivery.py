@@ -113,7 +113,7 @@ def deliver(
         case, asked = triaged.sampled.case, again.get(i)
         drawn = None if asked is None else drawn_of(asked, case.pair.metric, ledger)
         if asked is not None and drawn is not None and not drawn.judged:
-            ledger.notes[f"{case.pair.task}, {case.pair.view} view: no answer with a larger budget"] += 1
+            ledger.note("no answer with a larger budget", where=case.where)
         made.append(_decide(triaged, kinds[i], drawn, options, searcher))
     return made
 
@@ -169,12 +169,12 @@ def _larger(case: Case, candidate: Side, options: Options, ledger: Ledger) -> Qu
     wanted = limit * options.budget_factor
     budget = wanted if context is None else min(wanted, context - _prompt_room(case))
     if budget < 2 * limit:
-        ledger.notes[f"{case.pair.task}, {case.pair.view} view: the context has no room for a larger budget"] += 1
+        ledger.note("the context has no room for a larger budget", where=case.where)
         return None
     try:
         return fresh(job, case.item, candidate, options, samples=options.budget_samples, turn=_TURN, max_tokens=budget)
     except UsageError as error:
-        ledger.notes[f"{case.pair.task}, {case.pair.view} view: no larger budget: {error}"] += 1
+        ledger.note(f"no larger budget: {error}", where=case.where)
         return None
 
 

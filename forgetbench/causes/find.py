@@ -64,7 +64,7 @@ def _note_unsearchable(deep: Sequence[Triaged], searcher: Searcher, ledger: Ledg
     for t in deep:
         case = t.sampled.case
         if not searcher.usable(case):
-            ledger.notes[f"{case.pair.task}: no short gold to look for, so that `format` cannot be told"] += 1
+            ledger.note("no short gold to look for, so that `format` cannot be told", where=case.pair.task)
 
 
 def _counts(comparison: Comparison, found: Sequence[Found]) -> list[CauseCounts]:

@@ -92,7 +92,7 @@ def recover(
     for triaged, tries in zip(lost, of_lost, strict=True):
         own, case = triaged.stability.candidate_rate, triaged.sampled.case
         if not tries:
-            ledger.notes[f"{case.pair.task}, {case.pair.view} view: there is no other way to ask"] += 1
+            ledger.note("there is no other way to ask", where=case.where)
         level = options.alpha / max(1, len(tries))
         judged = [
             judge_try(
@@ -103,8 +103,10 @@ def recover(
         found[case.key] = tuple(t for t in judged if t is not None)
     for group in groups:
         if not any(pool[group].values()):
-            line = f"{group[0]}, {group[1]} view: no stable control, so that luck is chance agreement alone"
-            ledger.notes[line] += sum(t.sampled.case.group == group for t in lost)
+            items = sum(t.sampled.case.group == group for t in lost)
+            ledger.note(
+                "no stable control, so that luck is chance agreement alone", items, where="{} ({})".format(*group)
+            )
     return found
 
 

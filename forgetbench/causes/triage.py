@@ -53,14 +53,13 @@ def choose(base: Side, candidate: Side, comparison: Comparison, options: Options
             continue
         jobs = base.job(task, view), candidate.job(task, view)
         if jobs[0] is None or jobs[1] is None:
-            ledger.notes[f"{task}, {view} view: a side cannot be asked again, so its flips have no cause"] += len(flips)
+            why = "a side cannot be asked again, so that flips have no cause"
+            ledger.note(why, len(flips), where=f"{task} ({view})")
             continue
         rng = random.Random(f"causes {options.seed} {task} {view}")
         if len(flips) > options.most_flips:
-            line = (
-                f"{task}, {view} view: a random {options.most_flips:,} flips were looked at, and counts scaled up, of"
-            )
-            ledger.notes[line] += len(flips)
+            why = f"a random {options.most_flips:,} flips were looked at and their counts scaled up"
+            ledger.note(why, len(flips), where=f"{task} ({view})")
             flips = rng.sample(flips, options.most_flips)
         cases += _cases(flips + _controls(pairs, options.controls, rng), jobs[0], jobs[1], ledger)
     return cases
@@ -74,7 +73,7 @@ def _cases(pairs: Sequence[Pair], base: TaskJob, candidate: TaskJob, ledger: Led
         reason = "it is not in the suite any more" if item is None else why_not(candidate, item)
         if item is None or reason is not None:
             if pair.flip != "same":
-                ledger.notes[f"{pair.task}, {pair.view} view: no cause, since {reason}"] += 1
+                ledger.note(f"no cause, since {reason}", where=f"{pair.task} ({pair.view})")
             continue
         direction = None if pair.flip == "same" else ("lost" if pair.flip == "lost" else "gained")
         cases.append(Case(pair, item, base, candidate, direction))  # type: ignore[arg-type]
@@ -162,7 +161,7 @@ def _ask(
             first = fresh(case.base, case.item, base, options, samples=samples, turn=turn)
             second = fresh(case.candidate, case.item, candidate, options, samples=samples, turn=turn)
         except UsageError as error:
-            ledger.notes[f"{case.pair.task}, {case.pair.view} view: not sampled: {error}"] += 1
+            ledger.note(f"not sampled: {error}", where=case.where)
             continue
         asked.append((case, first, second))
     ledger.ask(ROUND, (q.request for _, *both in asked for q in both))
@@ -172,7 +171,7 @@ def _ask(
         if drawn[0].judged and drawn[1].judged:
             found.append(Sampled(case, *drawn))
         else:
-            ledger.notes[f"{case.pair.task}, {case.pair.view} view: a side gave no fresh sample"] += 1
+            ledger.note("a side gave no fresh sample", where=case.where)
     return found
 
 

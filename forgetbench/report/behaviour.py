@@ -36,7 +36,7 @@ def behaviour_context(comparison: Comparison, words: Words) -> Context | None:
         "divergences": [_divergence(d) for d in found.divergences],
         "drift": _drift(found.drift) if found.drift is not None else None,
         "fit": list(found.fit.lines) if found.fit is not None else [],
-        "spent": spending_line(found),
+        "spent": words.sentence(spending_line(found)),
         "notes": [words.sentence(line) for line in _notes(found)],
     }
 
@@ -71,8 +71,8 @@ def spending_line(found: Behaviour) -> str:
         return ""
     s = found.spent
     return (
-        f"later rounds asked {s.requests:,} questions, {s.tokens:,} tokens: {100 * s.share:.0f} % of what the "
-        "comparison itself took"
+        f"Later rounds asked {s.requests:,} questions, {s.tokens:,} tokens: {100 * s.share:.0f} % of what the "
+        "comparison itself took."
     )
 
 

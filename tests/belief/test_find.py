@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from forgetbench.belief.find import find_divergence
 from forgetbench.belief.types import Divergence, Options
 from forgetbench.errors import UsageError
 from forgetbench.tasks.custom import SetSpec, load_set
-from forgetbench.types import Generate, ItemKey, Read, Score
+from forgetbench.types import Decode, Generate, ItemKey, Read, Score
 
 from .towns import Table, Towns, comparison, side, write_towns
 
@@ -77,6 +78,21 @@ def test_the_truth_is_a_divergence_where_the_base_believes_otherwise(tmp_path: P
     assert found.recovery.not_recovered == 1.0
 
 
+def test_items_that_are_also_sampled_count_once(tmp_path: Path) -> None:
+    """`--samples` gives each task and view a second job, at a temperature."""
+    task = write_towns(tmp_path, COUNTRIES)
+    candidate = beliefs() | {c: {f"Bad{c}": 1.0} for c in RIGHT[:5]}
+    plain = [side("base", task), side("sft", task)]
+    both = [replace(s, jobs=[*s.jobs, *(replace(j, decode=Decode(0.7, n=3)) for j in s.jobs)]) for s in plain]
+    made = []
+    for sides in (plain, both):
+        words = {s.point.digest: s.point.tokenizer() for s in sides}
+        asker = Towns({"base": beliefs(), "sft": candidate}, words)
+        made.append(find_divergence(*sides, comparison(), asker, OPTIONS))
+    assert made[0] == made[1]
+    assert made[0].net is not None
+
+
 def test_a_broken_right_belief_is_lost_correct(tmp_path: Path) -> None:
     found, _ = check(tmp_path, beliefs() | {c: {f"Bad{c}": 1.0} for c in RIGHT[:5]} | {WRONG[0]: {"Bad": 1.0}})
     assert sorted(d.kind for d in found.diverged) == ["lost-correct"] * 5 + ["other"]
@@ -128,7 +144,7 @@ def test_in_chat_the_floor_of_a_base_without_a_template_is_raw_and_said_so(tmp_p
     options = Options(view="chat")
     found, asker = check(tmp_path, beliefs() | {WRONG[0]: {"New": 1.0}}, chat=True, options=options)
     assert len(found.diverged) == 1
-    assert any("so its floor is raw" in note for note in found.notes)
+    assert any("so that its floor is raw" in note for note in found.notes)
     fresh = [r.prompt.text or "" for name, r in asker.asked if name == "belief-fresh" and r.checkpoint == "sft"]
     assert fresh
     assert all(text.startswith("<user>") for text in fresh)
@@ -170,8 +186,8 @@ def test_cost_is_what_was_asked_and_bounded(tmp_path: Path) -> None:
     assert found.cost["belief"].requests <= 30 * 3 * 2
     assert found.cost["belief-path"].requests == 4
     assert sum(d.recovered_by is not None for d in found.diverged) == 4 < len(found.diverged)
-    assert any("max_items" in note for note in found.notes)
-    assert any("max_recoveries" in note for note in found.notes)
+    assert any("were asked for beliefs; left out: " in note for note in found.notes)
+    assert any("diverged, beyond the 4 that are followed up" in note for note in found.notes)
 
 
 def test_an_engine_that_neither_scores_nor_reads_leaves_out_what_needs_it(tmp_path: Path) -> None:
