@@ -223,7 +223,7 @@ def told(found: Behaviour) -> list[str]:
     """Lines for a terminal: causes first, then what is proven and more than slight, the rest counted."""
     lines = [t.sentence for t in (found.causes.tasks if found.causes else ()) if t.lost]
     lines += [s.reading for s in found.sampled if s.curves.crossover.proven or s.expected is not None]
-    lines += [d.reading for d in found.divergences if d.reading]
+    lines += [f"{d.reading} ({d.view})" for d in found.divergences if d.reading]
     lines += found.drift.reading[:1] if found.drift is not None else ()
     lines += found.fit.lines if found.fit is not None else ()
     measures = [(g, m) for g in found.groups for m in g.measures]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,10 @@ def test_warnings_hold_the_false_discovery_rate() -> None:
     assert line.startswith("warning (ability): 1 of 5 task_types lost")
     assert line.endswith("reasoning/type0 -15.0")
     assert warnings(toy(60, 0, 200).changes) == []  # one task_type alone is the task itself
+    # The same task_types sampled too: no line counts them twice, and without greedy answers the samples speak.
+    again = [replace(c, decode_id="T0.7/p1/K3") for c in found.changes]
+    assert warnings([*again, *found.changes]) == [line]
+    assert warnings(again) == [line]
     gained = compared(frame(candidate, task_type=types), frame(base, task_type=types))
     assert warnings(gained.changes) == []
 
