@@ -225,9 +225,7 @@ def _points(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say
         places = _trained(plan, folder, base, arm, seed, say)
     else:
         places = _merged(plan, out, folder, grader, arm, seed, say)
-    from forgetbench import flow
-
-    context = store.context_of(grader, flow.checkpoint(grader.ws, grader.base, to_run=True).digest)
+    context = grader.context
     for label, place in places:
         alias = safe_name(f"{plan.file.stem}-{folder.relative_to(out / 'arms')}-{label}".replace(" ", "-"))
         digest = grader.point(alias, place)[1].digest if place.is_dir() else None

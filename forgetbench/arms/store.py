@@ -24,28 +24,7 @@ from forgetbench.runs.files import atomic_write, safe_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from forgetbench.training.grading import Grader
-
 _HEX = 16
-
-
-def context_of(grader: Grader, base_digest: str) -> str:
-    """16 hex digits over what a grade is made with, the checkpoint aside."""
-    from forgetbench import flow
-    from forgetbench.runs.rescore import current_scorer_version
-
-    items = [
-        [task.name, [[str(item.key), item.task_type, item.gold_hash] for item in flow.selected(grader.ws, entry, task)]]
-        for entry, task in grader.loaded
-    ]
-    parts = {
-        "suite": grader.ws.suite.model_dump(mode="json"),
-        "policy": grader.ws.policy.model_dump(mode="json"),
-        "items": items,
-        "scorer": current_scorer_version(),
-        "base": base_digest,
-    }
-    return _digest(parts)
 
 
 def _digest(value: Any) -> str:

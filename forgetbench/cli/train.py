@@ -46,9 +46,11 @@ def train(
     from forgetbench.training.recipe import load_recipe
 
     read = load_recipe(recipe)
+    if offline:  # the libraries that look up a base of the hub know this word alone
+        os.environ["HF_HUB_OFFLINE"] = "1"
     base = find_base(read, recipe.resolve().parent, config)
     if check:
-        _check(recipe, base, as_json)
+        _check(recipe, base, data_dir, offline=offline, as_json=as_json)
         return
     output = recipe.with_suffix("") if out is None else out
     if output.is_file() or output.resolve() == recipe.resolve():
@@ -64,12 +66,12 @@ def train(
         sys.exit(int(trained.exit_code))
 
 
-def _check(recipe: Path, base: Base, as_json: bool) -> None:
+def _check(recipe: Path, base: Base, data_dir: Path | None, *, offline: bool, as_json: bool) -> None:
     from forgetbench.training.preflight.run import preflight
     from forgetbench.training.preflight.show import print_preflight, to_dict
 
     _quiet()
-    found = preflight(recipe, str(base.folder), base.config)
+    found = preflight(recipe, str(base.folder), base.config, data_dir=data_dir, offline=offline)
     if as_json:
         print_json(to_dict(found))
     else:

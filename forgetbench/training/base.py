@@ -1,10 +1,13 @@
-"""The weights that a fine-tune begins from, where a base is an alias of forgetbench.yaml."""
+"""The weights that a fine-tune begins from: which folder they lie in, what they are, and how they are loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from forgetbench.errors import UsageError
+from forgetbench.errors import ForgetbenchError, UsageError
 from forgetbench.workspace import Workspace
 
 _WEIGHTS_HERE = ("transformers", "vllm", "ray")
@@ -30,3 +33,34 @@ def weights_of(ws: Workspace, alias: str) -> Path:
             problem = f"has a {key} of its own in forgetbench.yaml, which training would not use"
             raise UsageError(f"base: {alias}", problem, cure)
     return flow.checkpoint(ws, alias).folder
+
+
+def digest_of(base: str) -> str:
+    """16 hex digits over weights, configuration, tokenizer and template of a folder or hub id. Raises UsageError."""
+    from forgetbench.checkpoints.fingerprint import default_cache_dir
+    from forgetbench.checkpoints.resolve import resolve
+    from forgetbench.checkpoints.spec import ModelSpec
+
+    return resolve(ModelSpec("base", base), default_cache_dir()).digest
+
+
+def load_model(base: str) -> Any:
+    """In float32. Raises UsageError for what is no causal model."""
+    with one_line(base):
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+
+
+@contextmanager
+def one_line(base: str) -> Iterator[None]:
+    """What transformers says of a folder that it cannot read, in one line."""
+    try:
+        yield
+    except ForgetbenchError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        cure = "name a whole checkpoint of a causal model"
+        raise UsageError(f"base: {base}", f"cannot be loaded ({reason})", cure) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from forgetbench.errors import UsageError
-from forgetbench.runs.files import atomic_write
+from forgetbench.runs.files import atomic_write, full_disk_is_one_line
 
 BOARD = "tensorboard"
 
@@ -57,7 +57,8 @@ def cut(file: Path, step: int) -> None:
 
 
 def append(file: Path, line: Mapping[str, Any]) -> None:
-    with file.open("a", encoding="utf-8") as handle:
+    """Raises DiskFullError."""
+    with full_disk_is_one_line(file), file.open("a", encoding="utf-8") as handle:
         handle.write(f"{_json(line)}\n")
 
 

@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from forgetbench.errors import UsageError
 from forgetbench.training import ewc, from_base, manifest
+from forgetbench.training.base import digest_of, load_model, one_line
 from forgetbench.training.collate import Document
 from forgetbench.training.dress import dressed, stops_at
 from forgetbench.training.objective import Corpus, Objective
@@ -27,7 +28,7 @@ from forgetbench.training.trainer import FineTune, Log
 def arguments(recipe: Recipe, output: Path, steps: int) -> TrainingArguments:
     """The parent's arguments for a recipe of so many steps. What it would log or shuffle, we do ourselves."""
     schedulers = {"cosine": "cosine_with_min_lr", "linear": "linear", "constant": "constant_with_warmup"}
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=1,  # one laid-out batch
         gradient_accumulation_steps=recipe.accumulation,
@@ -35,7 +36,8 @@ def arguments(recipe: Recipe, output: Path, steps: int) -> TrainingArguments:
         learning_rate=recipe.lr,
         lr_scheduler_type=schedulers[recipe.scheduler],
         lr_scheduler_kwargs={"min_lr_rate": recipe.floor} if recipe.scheduler == "cosine" else None,
-        warmup_steps=recipe.warmup_steps(steps),
+        # Of one step alone the whole would be warm-up, at a rate of 0.
+        warmup_steps=min(recipe.warmup_steps(steps), steps - 1),
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         use_cpu=not torch.accelerator.is_available(),  # without it two processes on a CPU do not know of each other
@@ -55,6 +57,11 @@ def arguments(recipe: Recipe, output: Path, steps: int) -> TrainingArguments:
         report_to="none",
         disable_tqdm=True,
     )
+    # A process has one device: where it sees several, the parent would split its batch over them (DataParallel), and a
+    # batch of ours is laid out whole. `device` is what counts them.
+    if made.device.type == "cuda":
+        made._n_gpu = min(made._n_gpu, 1)
+    return made
 
 
 def with_adapter(model: Any, lora: LoraConfig, seed: int) -> Any:
@@ -98,9 +105,12 @@ def build(
     tokenizer: Any,
     log_line: Log | None = None,
     judge: Judge | None = None,
+    *,
+    rowless: bool = False,
 ) -> FineTune:
     """Read the data and lay out the run; nothing is trained yet. `root`: where the recipe's paths start. What the base
     has to write first (`prepare`) lies in `output` already. `judge`: of a recipe with `retention`.
+    `rowless`: lay out tokens too that the embedding has no row for (the model would fail on them).
 
     Raises UsageError or ManyUsageErrors for data, tokens and module names that do not fit.
     """
@@ -115,6 +125,8 @@ def build(
         made = from_base.samples(output / from_base.FOLDER, recipe.max_length) if recipe.replay.from_base else []
         replay = made or read(recipe.replay.files)
     samples = [*target, *replay, *held_out]
+    if not rowless:
+        _have_rows(samples, model)
     pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
     if recipe.stm_threshold is not None:
         model.to(arguments(recipe, output, 1).device)
@@ -134,6 +146,9 @@ def build(
         share=recipe.replay.share if recipe.replay else 0.0,
         repeat_first=recipe.repeat_first,
     )
+    if recipe.stop.held_out is not None and not any(d.weights.any() for d in documents[after:]):
+        cure = "mend held_out or loss.task_weights"
+        raise UsageError("stop.held_out", "no token of the held-out data has a weight", cure)
     corpus = Corpus(documents, channels, batches, list(batches_of(lengths, range(after, len(samples)), layout)), pad)
     anchor = None
     if recipe.ewc is not None:
@@ -168,6 +183,16 @@ def build(
     )
 
 
+def _have_rows(samples: Sequence[Sample], model: Any) -> None:
+    """Raises UsageError for a token that the embedding has no row for: the model would end in an index error."""
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    for sample in samples:
+        most = int(sample.ids.max(initial=0))
+        if most >= rows:
+            cure = "resize the base's embedding to the tokenizer and save it, before training"
+            raise UsageError(sample.where, f"has token {most}, the base's embedding has {rows:,} rows", cure)
+
+
 def train(
     recipe: Recipe, root: Path, base: str, output: Path, log_line: Log | None = None, where: Where | None = None
 ) -> Trained:
@@ -178,24 +203,28 @@ def train(
     `where`: of the base in forgetbench.yaml, for what it is asked before and while training. Raises UsageError,
     ManyUsageErrors, NotWritten, Exploded, and what grading raises.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     templates = [] if recipe.chat_template is None else [DataFile(path=recipe.chat_template)]
     digests = manifest.digests(root, [*recipe.files(), *templates])
-    identity = {"base": base, "recipe": recipe.model_dump(mode="json"), "data": digests}
-    manifest.claim(output, identity)
+    identity = {"base": base, "weights": digest_of(base), "recipe": recipe.model_dump(mode="json"), "data": digests}
+    state = PartialState()
+    if state.is_main_process:
+        manifest.claim(output, identity)
+    state.wait_for_everyone()
     done = read_result(output)
     if done is not None and (done.final is None or manifest.damage(done.final) is None):
         return done
     template = None if recipe.chat_template is None else root / recipe.chat_template
-    reads, writes = dressed(AutoTokenizer.from_pretrained(base), template, recipe.end_of_turn, "recipe")
-    state = PartialState()
+    with one_line(base):
+        plain = AutoTokenizer.from_pretrained(base)
+    reads, writes = dressed(plain, template, recipe.end_of_turn, "recipe")
     judge = None
     if state.is_main_process:
         prepare(recipe, root, base, output, log_line, where)
         judge = judge_of(recipe, root, base, output, log_line, where)
     state.wait_for_everyone()
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = load_model(base)
     stops_at(model, reads, recipe.end_of_turn)
     trainer = build(recipe, root, output, model, reads, log_line, judge)
     trainer.tokenizer = writes
@@ -204,6 +233,9 @@ def train(
         notes.append(f"goes on from {checkpoint.name}")
     for note in notes:
         trainer.say(note)
+    if state.is_main_process:
+        manifest.set_aside(output, 0 if checkpoint is None else manifest.step_of(checkpoint) or 0)
+    state.wait_for_everyone()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trained = trainer.finish(output / "final", identity)
     if trainer.rules.chooses:

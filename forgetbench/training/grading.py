@@ -7,6 +7,7 @@ and never asked twice. Nothing is scored differently because we trained it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,24 @@ class Grader:
             )
         ws = replace(self.ws, config=self.ws.config.model_copy(update={"models": {**known, alias: model}}))
         return ws, flow.checkpoint(ws, alias, to_run=True)
+
+    @cached_property
+    def context(self) -> str:
+        """16 hex digits over all that a verdict is made with, the checkpoint aside: suite, policy, items, scorer, and
+        the base's digest."""
+        from forgetbench.checkpoints.fingerprint import digest_json
+        from forgetbench.runs.rescore import current_scorer_version
+
+        chosen = [(task.name, flow.selected(self.ws, entry, task)) for entry, task in self.loaded]
+        items = [[name, [[str(i.key), i.task_type, i.gold_hash] for i in found]] for name, found in chosen]
+        parts = {
+            "suite": self.ws.suite.model_dump(mode="json"),
+            "policy": self.ws.policy.model_dump(mode="json"),
+            "items": items,
+            "scorer": current_scorer_version(),
+            "base": flow.checkpoint(self.ws, self.base, to_run=True).digest,
+        }
+        return digest_json(parts)
 
     def prepare(self, say: flow.Say) -> None:
         """Run the base now, so that a suite that cannot be asked is known before anything is trained."""

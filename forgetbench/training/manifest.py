@@ -1,6 +1,7 @@
 """What makes a training folder trustworthy: a checkpoint counts only with its list of files, written last.
 
-    run.json                  what this folder is a run of: recipe, base and digests of the data
+    run.json                  what this folder is a run of: recipe, digests of the base and of the data
+    retention.json            suite, items and policy that its checkpoints are judged by, where they are
     metrics.jsonl             a line for each step, evaluation and judgement
     checkpoint-N/complete.json  size and sha256 of every file of it, written after all of them
     final/                    the result, sealed as a checkpoint is
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 COMPLETE = "complete.json"
 RUN = "run.json"
+RETENTION = "retention.json"
 TRAINING = "training.json"
 METRICS = "metrics.jsonl"
 STATELESS = "stateless"
@@ -118,6 +120,17 @@ def newest_complete(output: Path) -> tuple[Path | None, list[str]]:
     return None, notes
 
 
+def set_aside(output: Path, after: int) -> None:
+    """Rename checkpoints later than step `after`, which a run that goes on from there does not use: else they would
+    count among the newest, and the good ones be removed for them."""
+    for folder in checkpoints(output):
+        step = step_of(folder)
+        if step is not None and step > after:
+            place = folder.with_name(f"unused-{folder.name}")
+            shutil.rmtree(place, ignore_errors=True)
+            folder.rename(place)
+
+
 def keep_newest(output: Path, limit: int, always: Sequence[Path] = ()) -> None:
     """Remove all but the latest `limit` complete checkpoints and those of `always`. Damaged ones do not count."""
     whole = [f for f in checkpoints(output) if (f / COMPLETE).is_file()]
@@ -156,16 +169,20 @@ def versions() -> dict[str, str]:
     return found
 
 
-def claim(output: Path, identity: Mapping[str, Any]) -> None:
-    """Make `output` the folder of this run, or see that it already is.
+def claim(output: Path, identity: Mapping[str, Any], name: str = RUN) -> None:
+    """Make `output` the folder of this run, or see that it already is. `name`: of the file that says so.
+
+    A folder in which nothing else was made yet is claimed anew: a mended line of data is no other run.
 
     Raises UsageError where the folder belongs to a run of something else: its checkpoints must not be continued.
     """
-    file = output / RUN
+    file = output / name
     wanted = json.loads(json.dumps(identity))
+    if file.is_file() and all(f.name in (RUN, RETENTION) or f.name.endswith(".tmp") for f in output.iterdir()):
+        file.unlink()
     if not file.is_file():
         if checkpoints(output):
-            raise UsageError(str(output), f"has checkpoints and no {RUN}", "give another output folder")
+            raise UsageError(str(output), f"has checkpoints and no {name}", "give another output folder")
         atomic_write(file, json.dumps(wanted, indent=1, ensure_ascii=False).encode())
         return
     try:

@@ -37,11 +37,13 @@ class Layout:
     seed: int = 0
 
 
-def pack(lengths: Sequence[int], order: Sequence[int], max_length: int) -> list[Row]:
-    """First fit of whole documents, in the given order, into rows of at most `max_length` tokens.
+def pack(lengths: Sequence[int], order: Sequence[int], max_length: int, width: int | None = None) -> list[Row]:
+    """First fit of whole documents, in the given order, into rows of at most `width` tokens (None: `max_length`).
 
-    No document is cut: a cut answer teaches to stop in its middle. Raises ValueError for one that fits no row.
+    No document is cut: a cut answer teaches to stop in its middle. One that is longer than `width` has a row of its
+    own. Raises ValueError for one that is longer than `max_length`.
     """
+    width = max_length if width is None else min(width, max_length)
     rows: list[list[int]] = []
     room: list[int] = []
     first_open = 0
@@ -56,7 +58,7 @@ def pack(lengths: Sequence[int], order: Sequence[int], max_length: int) -> list[
                 break
         else:
             rows.append([document])
-            room.append(max_length - need)
+            room.append(max(0, width - need))
         # A bounded look back keeps it linear, and the order near to the shuffled one.
         first_open = max(first_open, len(rows) - 64)
     return [tuple(row) for row in rows]
@@ -65,8 +67,9 @@ def pack(lengths: Sequence[int], order: Sequence[int], max_length: int) -> list[
 def batches_of(lengths: Sequence[int], order: Sequence[int], layout: Layout, epoch: int = 0) -> Iterator[Batch]:
     """Cut one epoch's order into batches.
 
-    unit samples: `size` documents a batch, packed into as many rows as they need. unit tokens: rows are packed first
-    and gathered while rows x longest row stays within `size`; a single row may be larger.
+    unit samples: `size` documents a batch, packed into as many rows as they need. unit tokens: rows of at most
+    `size` tokens are packed first and gathered while rows x longest row stays within `size`; a single document may be
+    larger.
     """
     if layout.unit == "samples":
         for start in range(0, len(order), layout.size):
@@ -74,7 +77,7 @@ def batches_of(lengths: Sequence[int], order: Sequence[int], layout: Layout, epo
             rows = pack(lengths, part, layout.max_length) if layout.packing else [(d,) for d in part]
             yield Batch(tuple(rows), epoch)
         return
-    rows = pack(lengths, order, layout.max_length) if layout.packing else [(d,) for d in order]
+    rows = pack(lengths, order, layout.max_length, layout.size) if layout.packing else [(d,) for d in order]
     held: list[Row] = []
     longest = 0
     for row in rows:

@@ -78,6 +78,7 @@ def judge_of(
     if recipe.retention is None:
         return None
     from forgetbench.training.grading import open_grader
+    from forgetbench.training.manifest import RETENTION, claim
     from forgetbench.training.retention import judge_with
 
     say = log_line or _silent
@@ -90,6 +91,7 @@ def judge_of(
         data_dir=where.data_dir,
         offline=where.offline,
     )
+    claim(output, {"retention": grader.context}, RETENTION)
     grader.prepare(say)
     return judge_with(grader, output.name, say)
 

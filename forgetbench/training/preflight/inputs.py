@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from forgetbench.errors import ForgetbenchError, ManyUsageErrors, UsageError, combined
+from forgetbench.training.base import load_model, one_line
 from forgetbench.training.check.rows import row_of
 from forgetbench.training.data import examples
 from forgetbench.training.preflight.types import Inputs, Line, Part, Retention
 from forgetbench.training.recipe import DataFile, Recipe
 
 
-def gather(recipe: Recipe, root: Path, base: str, config: Path | None = None) -> Inputs:
+def gather(
+    recipe: Recipe,
+    root: Path,
+    base: str,
+    config: Path | None = None,
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+) -> Inputs:
     """Read everything that the recipe names. `root`: where its paths begin; `base`: folder with the weights; `config`:
-    forgetbench.yaml, for the retention suite's data.
+    forgetbench.yaml, `data_dir`: for the retention suite's data.
 
     What training only makes while it runs is left out: the reference of KL, the base's own samples for replay and the
     answers that it rewrites. Raises UsageError, ManyUsageErrors with every bad line of data.
@@ -25,7 +33,7 @@ def gather(recipe: Recipe, root: Path, base: str, config: Path | None = None) ->
     from forgetbench.training.dress import dressed, stops_at
 
     template = None if recipe.chat_template is None else root / recipe.chat_template
-    with _one_line(base):
+    with one_line(base):
         from transformers import AutoTokenizer
 
         plain = AutoTokenizer.from_pretrained(base)
@@ -33,9 +41,11 @@ def gather(recipe: Recipe, root: Path, base: str, config: Path | None = None) ->
     # Data first: its mistakes are told before gigabytes are loaded.
     replayed = recipe.replay.files if recipe.replay is not None else ()
     target, replay, held_out = _parts((recipe.data, replayed, recipe.held_out), recipe, root, tokenizer)
-    model = _model(base)
+    model = load_model(base)
     stops_at(model, tokenizer, recipe.end_of_turn)
-    documents, batches, pad_id = _laid_out(recipe, root, model, tokenizer)
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    rowless = any(int(s.ids.max(initial=0)) >= rows for part in (target, replay, held_out) for s in part.samples)
+    documents, batches, pad_id = _laid_out(recipe, root, model, tokenizer, rowless=rowless)
     return Inputs(
         recipe=recipe,
         tokenizer=tokenizer,
@@ -46,7 +56,7 @@ def gather(recipe: Recipe, root: Path, base: str, config: Path | None = None) ->
         documents=documents,
         batches=batches,
         pad_id=pad_id,
-        retention=_retention(recipe, root, config),
+        retention=_retention(recipe, root, config, data_dir, offline=offline),
     )
 
 
@@ -87,41 +97,25 @@ def _part(files: Sequence[DataFile], recipe: Recipe, root: Path, tokenizer: Any)
     return Part(samples, lines)
 
 
-def _laid_out(recipe: Recipe, root: Path, model: Any, tokenizer: Any) -> tuple[Any, Any, int]:
-    """Documents, batches and padding as the trainer itself makes them."""
+def _laid_out(recipe: Recipe, root: Path, model: Any, tokenizer: Any, *, rowless: bool) -> tuple[Any, Any, int]:
+    """Documents, batches and padding as the trainer itself makes them. `rowless`: there are tokens without a row of the
+    embedding, which is a finding of its own."""
     from forgetbench.training import fit
 
     # A copy of the weights for KL, an adapter and an opened suite change no layout.
     off: dict[str, Any] = {"kl": None, "ewc": None, "self_distillation": None, "retention": None, "tensorboard": False}
     replay = recipe.replay if recipe.replay is not None and recipe.replay.files else None
+    if rowless:  # it reads the base's likelihoods
+        off["stm_threshold"] = None
     laid = recipe.model_copy(update={**off, "method": "full", "replay": replay})
     with tempfile.TemporaryDirectory() as folder:
-        corpus = fit.build(laid, root, Path(folder), model, tokenizer).corpus
+        corpus = fit.build(laid, root, Path(folder), model, tokenizer, rowless=rowless).corpus
     return corpus.documents, corpus.batches, corpus.pad_id
 
 
-def _model(base: str) -> Any:
-    with _one_line(base):
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-
-
-@contextmanager
-def _one_line(base: str) -> Iterator[None]:
-    """What transformers says of a folder that it cannot read, in one line."""
-    try:
-        yield
-    except ForgetbenchError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
-        cure = "name a whole checkpoint of a causal model"
-        raise UsageError(f"base: {base}", f"cannot be loaded ({reason})", cure) from None
-
-
-def _retention(recipe: Recipe, root: Path, config: Path | None) -> Retention | None:
+def _retention(
+    recipe: Recipe, root: Path, config: Path | None, data_dir: Path | None, *, offline: bool
+) -> Retention | None:
     if recipe.retention is None:
         return None
     from forgetbench.analysis.leaks import Question
@@ -135,7 +129,14 @@ def _retention(recipe: Recipe, root: Path, config: Path | None) -> Retention | N
 
     try:
         # importing: suite and policy are read, and no model of a config is needed for that.
-        ws = open_workspace(config, suite=named(name), policy=named(recipe.retention.policy), importing=True)
+        ws = open_workspace(
+            config,
+            suite=named(name),
+            policy=named(recipe.retention.policy),
+            importing=True,
+            data_dir=data_dir,
+            offline=offline,
+        )
         questions = [Question(i.key, *question_of(task, i)) for _, task in ws.tasks() for i in task.load()]
     except ForgetbenchError as error:
         problem = " ".join(str(error).split())

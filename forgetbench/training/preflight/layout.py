@@ -114,14 +114,15 @@ def _other_kernels(model: Any, own: str, documents: tuple[list[int], list[int], 
 
 def _three(inputs: Inputs) -> tuple[list[int], list[int], list[int]] | None:
     """Two different documents of one length, and a third to stand behind them."""
-    texts = [[int(i) for i in s.ids[:_LONGEST]] for s in inputs.trained[:50]]
+    rows = int(inputs.model.get_input_embeddings().weight.shape[0])
+    texts = [[int(i) for i in s.ids[:_LONGEST] if i < rows] for s in inputs.trained[:50]]
     texts = [t for t in texts if t]
     if not texts:
         return None
     first = max(texts, key=len)
     other = first[::-1]
     if other == first:
-        other = [(i + 1) % int(inputs.model.get_input_embeddings().weight.shape[0]) for i in first]
+        other = [(i + 1) % rows for i in first]
     return first, min(texts, key=lambda t: abs(len(t) - _LONGEST // 2)), other
 
 

@@ -30,7 +30,9 @@ CHECKS: tuple[Callable[[Inputs], Finding], ...] = (
 )
 
 
-def preflight(file: Path, base: str, config: Path | None = None) -> Preflight:
+def preflight(
+    file: Path, base: str, config: Path | None = None, *, data_dir: Path | None = None, offline: bool = False
+) -> Preflight:
     """Look at the recipe in `file` for the weights in the folder `base`; nothing is trained and nothing written.
 
     Mistakes that keep the data or the base from being read are findings too (state fail, each with its place), and
@@ -38,7 +40,7 @@ def preflight(file: Path, base: str, config: Path | None = None) -> Preflight:
     """
     recipe = load_recipe(file)
     try:
-        inputs = gather(recipe, file.resolve().parent, base, config)
+        inputs = gather(recipe, file.resolve().parent, base, config, data_dir=data_dir, offline=offline)
     except ManyUsageErrors as errors:
         return Preflight(str(file), tuple(_unread(e) for e in errors.errors))
     except UsageError as error:
