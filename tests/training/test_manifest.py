@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from forgetbench.errors import UsageError
-from forgetbench.training import manifest
+from forgetbench.errors import ForgetbenchError, UsageError
+from forgetbench.runs.files import DiskFullError
+from forgetbench.training import curves, manifest
 from forgetbench.training.fit import run
 from forgetbench.training.recipe import Recipe
 from forgetbench.training.trainer import NotWritten
@@ -142,6 +144,64 @@ def test_a_checkpoint_without_its_state_is_whole_and_not_gone_on_from(tmp_path: 
     (out / "checkpoint-6" / "model.safetensors").write_bytes(b"")
     assert manifest.drop_state(out / "checkpoint-6") == 0
     assert (out / "checkpoint-6" / "optimizer.pt").exists()
+
+
+def test_a_folder_in_which_nothing_was_made_takes_mended_data(tmp_path: Path) -> None:
+    tiny.world(tmp_path)
+    rows = [{"prompt": "q", "answer": "a", "task_type": "x/y"}] * 6
+    tiny.write_jsonl(tmp_path / "data.jsonl", [*rows, {"prompt": "no answer"}])
+    base, out = str(tmp_path / "base"), tmp_path / "out"
+    with pytest.raises(ForgetbenchError, match=r"data\.jsonl:7"):
+        run(_recipe(), tmp_path, base, out)
+    tiny.write_jsonl(tmp_path / "data.jsonl", rows)
+    assert manifest.damage(run(_recipe(), tmp_path, base, out)) is None
+    tiny.write_jsonl(tmp_path / "data.jsonl", rows[:5])
+    with pytest.raises(UsageError, match="differs in data"):
+        run(_recipe(), tmp_path, base, out)
+
+
+def test_another_base_in_the_same_folder_is_another_run(tmp_path: Path) -> None:
+    tiny.world(tmp_path)
+    base, out = str(tmp_path / "base"), tmp_path / "out"
+    run(_recipe(), tmp_path, base, out)
+    tiny.model(seed=1).save_pretrained(base)
+    with pytest.raises(UsageError, match="differs in weights"):
+        run(_recipe(), tmp_path, base, out)
+
+
+def test_damaged_later_checkpoints_do_not_push_out_good_ones(tmp_path: Path) -> None:
+    """Resumed from 3, since 6 and 8 are damaged; of what comes then and was there the newest whole ones are kept."""
+    tiny.world(tmp_path)
+    base, out = str(tmp_path / "base"), tmp_path / "out"
+    run(_recipe(keep=9), tmp_path, base, out)
+    for step in (6, 8):
+        file = out / f"checkpoint-{step}" / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    shutil.rmtree(out / "final")
+    (out / "result.json").unlink()
+    assert manifest.newest_complete(out)[0] == out / "checkpoint-3"
+    manifest.set_aside(out, 3)
+    assert [f.name for f in manifest.checkpoints(out)] == ["checkpoint-3"]
+    assert sorted(f.name for f in out.glob("unused-*")) == ["unused-checkpoint-6", "unused-checkpoint-8"]
+    told: list[str] = []
+    run(_recipe(keep=9), tmp_path, base, out, told.append)
+    assert "goes on from checkpoint-3" in told
+    assert [f.name for f in manifest.checkpoints(out)] == ["checkpoint-3", "checkpoint-6", "checkpoint-8"]
+
+
+def test_a_full_disk_under_the_curves_is_one_line() -> None:
+    with pytest.raises(DiskFullError):
+        curves.append(Path("/dev/full"), {"kind": "train", "step": 1, "text": "x" * 100_000})
+
+
+def test_what_is_no_causal_model_is_one_line(tmp_path: Path) -> None:
+    tiny.world(tmp_path)
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    (tmp_path / "base" / "config.json").write_text(json.dumps({**config, "model_type": "t5", "architectures": ["T5"]}))
+    with pytest.raises(UsageError) as caught:
+        run(_recipe(), tmp_path, str(tmp_path / "base"), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
 
 
 def test_a_kill_after_the_last_step_only_writes_the_result_again(tmp_path: Path) -> None:

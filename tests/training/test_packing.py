@@ -122,3 +122,15 @@ def test_the_beginning_of_the_first_epoch_is_seen_twice_and_nothing_else(repeat:
     assert twice[:n] == once[:n]
     assert sorted(twice[n : 2 * n]) == sorted(once[:n])
     assert twice[2 * n :] == once[n:]
+
+
+@pytest.mark.parametrize("size", [64, 100, 256, 2048])
+def test_a_batch_of_tokens_holds_no_more_with_packing_than_without(size: int) -> None:
+    lengths = [50] * 40 + [200]
+    order = list(range(len(lengths)))
+    for packing in (True, False):
+        batches = list(batches_of(lengths, order, Layout(size, "tokens", packing, 2048)))
+        assert sorted(d for b in batches for row in b.rows for d in row) == order
+        for batch in batches:
+            rows = [sum(lengths[d] for d in row) for row in batch.rows]
+            assert max(rows) * len(rows) <= size or rows == [200]  # a document that is longer stands alone

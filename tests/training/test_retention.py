@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from forgetbench.errors import Exit
+from forgetbench.errors import Exit, UsageError
 from forgetbench.training import fit, manifest, stopping
 from forgetbench.training.prepare import Where
 from forgetbench.training.recipe import Recipe
@@ -244,3 +244,19 @@ def test_an_adapter_is_judged_on_its_base(tmp_path: Path, monkeypatch: pytest.Mo
     assert states == [(3, "PASS", {"talk": 0.0}), (4, "PASS", {"talk": 0.0})]
     assert (found.step, found.exit_code) == (4, Exit.PASS)
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {f.name for f in (found.final or tmp_path).iterdir()}
+
+
+def test_another_policy_or_suite_in_the_middle_of_a_run_is_refused(tmp_path: Path) -> None:
+    """A verdict of the old one would choose the result of a run that the new one judges."""
+    graded.world(tmp_path)
+    (tmp_path / "out").mkdir()
+    recipe, base = _recipe(), str(tmp_path / "base")
+    assert fit.judge_of(recipe, tmp_path, base, tmp_path / "out", None, None) is not None
+    (tmp_path / "out" / "checkpoint-2").mkdir()
+    assert fit.judge_of(recipe, tmp_path, base, tmp_path / "out", None, None) is not None
+    for file, before, after in (("policy.yaml", "margin: 20", "margin: 1"), ("talk.jsonl", "q3", "q300")):
+        text = (tmp_path / file).read_text()
+        (tmp_path / file).write_text(text.replace(before, after, 1))
+        with pytest.raises(UsageError, match="holds a run that differs in retention"):
+            fit.judge_of(recipe, tmp_path, base, tmp_path / "out", None, None)
+        (tmp_path / file).write_text(text)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 from forgetbench.errors import ForgetbenchError, UsageError
 from forgetbench.training import fit, manifest
@@ -322,6 +323,37 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     ours = load_file(tmp_path / "two" / "final" / "model.safetensors")
     for name, weight in load_file(one / "model.safetensors").items():
         torch.testing.assert_close(ours[name], weight, rtol=1e-5, atol=1e-6)
+
+
+def test_one_step_is_a_step(tmp_path: Path) -> None:
+    """With a warm-up of it alone the rate would be 0."""
+    tiny.world(tmp_path)
+    final = run(_recipe(steps=1), tmp_path, str(tmp_path / "base"), tmp_path / "out")
+    before = load_file(tmp_path / "base" / "model.safetensors")
+    assert any(not torch.equal(before[n], w) for n, w in load_file(final / "model.safetensors").items() if n in before)
+
+
+def test_a_process_that_sees_two_devices_trains_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the parent hands two laid-out batches to one step (DataParallel)."""
+
+    def device(self: TrainingArguments) -> torch.device:
+        self._n_gpu = 2
+        return torch.device("cuda", 0)
+
+    monkeypatch.setattr(TrainingArguments, "device", property(device))
+    made = fit.arguments(_recipe(), tmp_path, 8)
+    assert (made._n_gpu, made.train_batch_size) == (1, 1)
+
+
+def test_held_out_data_that_weigh_nothing_stop_no_run(tmp_path: Path) -> None:
+    tiny.world(tmp_path)
+    settings: dict[str, Any] = {
+        "held_out": [{"path": "held.jsonl"}], "eval_every": 4, "stop": {"held_out": {"patience": 5}},
+        "loss": {"task_weights": {"x/odd": 0.0}},
+    }  # fmt: skip
+    tiny.write_jsonl(tmp_path / "held.jsonl", [{"prompt": "q", "answer": "a", "task_type": "x/odd"}] * 3)
+    with pytest.raises(UsageError, match=r"stop\.held_out: no token"):
+        _trainer(tmp_path, **settings)
 
 
 def test_bad_samples_are_found_before_the_first_step(tmp_path: Path) -> None:

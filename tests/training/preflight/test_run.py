@@ -11,9 +11,12 @@ import pytest
 import yaml
 from rich.console import Console
 
+from forgetbench.errors import UsageError
+from forgetbench.training import fit
 from forgetbench.training.preflight.run import CHECKS, preflight
 from forgetbench.training.preflight.show import colored, print_preflight, to_dict
 from forgetbench.training.preflight.types import Finding, Preflight, Shown, Span
+from forgetbench.training.recipe import load_recipe
 from tests.training import tiny
 from tests.training.preflight.made import chats
 
@@ -112,3 +115,31 @@ def test_a_terminal_gets_colours_and_a_pipe_one_line_for_a_finding() -> None:
     assert "\x1b[2J" not in terminal
     assert "«" not in terminal
     assert "0 pass, 0 warn, 1 fail" in piped
+
+
+def test_a_token_without_a_row_is_a_finding_and_no_crash(tmp_path: Path) -> None:
+    """Whatever reads the model before `embedding` looks at the ids."""
+    file = _recipe(tmp_path, chats(), stm_threshold=50.0)
+    tiny.model(vocabulary=200).save_pretrained(tmp_path / "base")
+    found = {f.name: f for f in preflight(file, str(tmp_path / "base")).findings}
+    assert found["embedding"].state == "fail"
+    assert len(found) > 10
+    recipe = load_recipe(file)
+    with pytest.raises(UsageError, match=r"data\.jsonl:1: has token \d+, the base's embedding has 200 rows"):
+        fit.train(recipe, tmp_path, str(tmp_path / "base"), tmp_path / "out")
+
+
+def test_the_retention_suite_is_looked_for_in_the_data_folder_of_the_call(tmp_path: Path) -> None:
+    suite = {"name": "talk", "views": ["chat"], "tasks": [{"set": "{data}/talk.jsonl"}]}
+    rule = {"name": "talk", "task_type": "x", "view": "chat", "margin": 20}
+    retention = {"suite": "suite.yaml", "policy": "policy.yaml", "every": 2}
+    file = _recipe(tmp_path, chats(), retention=retention)
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump({"name": "talk", "rules": [rule]}))
+    (tmp_path / "there").mkdir()
+    tiny.write_jsonl(tmp_path / "there" / "talk.jsonl", [{"task_type": "x/y", "prompt": "q", "references": ["a"]}])
+    states = [
+        {f.name: f.state for f in preflight(file, str(tmp_path / "base"), data_dir=folder).findings}["retention suite"]
+        for folder in (tmp_path / "there", None)
+    ]
+    assert states == ["pass", "fail"]
