@@ -43,7 +43,8 @@ def main() -> None:
     from forgetbench.demo.arms import write_arms
     from forgetbench.demo.build import paths
     from forgetbench.errors import Exit
-    from forgetbench.report.frontier import standalone, write
+    from forgetbench.report.frontier import standalone
+    from forgetbench.report.page import write
 
     files = write_arms(args.work, paths(args.demo).sft_v1)
     begin, spent = time.monotonic(), _cpu()

@@ -8,7 +8,7 @@ import numpy as np
 
 from forgetbench.arms.estimate import Estimate
 from forgetbench.arms.frontier import Frontier, Stand
-from forgetbench.arms.run import Results
+from forgetbench.arms.results import Results
 from forgetbench.arms.score import Cell
 from forgetbench.demo.arms import ARMS, MARGIN, SETTINGS
 from forgetbench.demo.arms_data import HERBS, PER_TYPE, TICKETS, Target

@@ -82,7 +82,7 @@ def population(cell: Cell, delta: float) -> Population | None:
 @lru_cache
 def _flicker_law(k: int) -> tuple[float, ...]:
     rates = (np.arange(400) + 0.5) / 400
-    counts = binom.pmf(np.arange(k + 1)[:, None], k, rates[None, :])
+    counts = np.asarray(binom.pmf(np.arange(k + 1)[:, None], k, rates[None, :]))
     joint = counts @ counts.T / rates.size
     return tuple(float(np.trace(joint, offset)) for offset in range(-k, k + 1))
 

@@ -149,10 +149,11 @@ def search(config: Path, further: Sequence[int] = (40,)) -> tuple[Causes, dict[A
     comparison = compare_runs(
         runs[BASE], runs[CANDIDATE], suite=ws.suite.name, selection=Selection(frozenset(metrics)), metrics=metrics
     )
-    sides = [Side(point, runs[alias], flow.jobs(ws, loaded, point)) for alias, point in points.items()]
+    base, candidate = (Side(point, runs[alias], flow.jobs(ws, loaded, point)) for alias, point in points.items())
     begin = time.monotonic()
-    with Rounds(ws, loaded, sides, print) as rounds:
-        causes = find_causes(*sides, comparison, rounds, Options(most_flips=MOST_FLIPS, further=tuple(further)))
+    options = Options(most_flips=MOST_FLIPS, further=tuple(further))
+    with Rounds(ws, loaded, [base, candidate], print) as rounds:
+        causes = find_causes(base, candidate, comparison, rounds, options)
     prompts = {item.key: question_of(task, item).text for _, task in loaded for item in task.load()}
     return causes, prompts, time.monotonic() - begin
 

@@ -87,7 +87,7 @@ def main() -> int:
             for file, scores in zip(files, sides, strict=True):
                 records(scores).to_parquet(file)
             runs = [once(files) for _ in range(repeats)]
-            wall, cpu = (statistics.median(r[i] for r in runs) for i in (0, 1))
+            wall, cpu = statistics.median(r[0] for r in runs), statistics.median(r[1] for r in runs)
             changes = runs[0][2].changes
             print(f"| {kind} | {len(changes)} | {wall:.2f} | {cpu:.2f} | {changes[0].interval.method} |")
             slow = slow or wall > LIMIT

@@ -70,7 +70,7 @@ def card_of(name: str) -> Card | None:
 
 def forward_flops(config: dict[str, Any], parameters: int, tokens: int, context: float) -> float:
     """Floating-point operations of that many tokens, each attending to `context` tokens on average."""
-    attention = 4 * config["num_hidden_layers"] * config["hidden_size"] * context
+    attention: float = 4 * config["num_hidden_layers"] * config["hidden_size"] * context
     return tokens * (2.0 * parameters + attention)
 
 
