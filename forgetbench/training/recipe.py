@@ -246,7 +246,8 @@ class Recipe(Strict):
 
     def warmup_steps(self, steps: int) -> int:
         """Whole steps of warm-up, at least one where there is any."""
-        return math.ceil(self.warmup * steps)
+        # Less than a billionth of a step is rounding: .07 * 100 is 7.000000000000001.
+        return math.ceil(self.warmup * steps - 1e-9)
 
 
 def load_recipe(file: Path) -> Recipe:

@@ -62,6 +62,19 @@ retention: {suite: standard, every: 50, on_fail: go_on}
     assert [f.path for f in ewc.files()] == ["d.jsonl", "e.jsonl"]
 
 
+def test_warm_up_is_the_share_in_whole_steps() -> None:
+    for percent in range(100):
+        given = {"base": "b", "data": [{"path": "d"}], "lr": 1, "steps": 1, "warmup": percent / 100}
+        recipe = Recipe.model_validate(given)
+        for steps in (1, 25, 50, 100, 400, 12345):
+            assert recipe.warmup_steps(steps) == -(-percent * steps // 100), (percent, steps)
+
+
+def test_a_weight_of_one_may_be_written_where_no_other_may(tmp_path: Path) -> None:
+    recipe = _load(tmp_path, GOOD + "held_out: [{path: h.jsonl, weight: 1}]\n")
+    assert recipe.held_out[0].weight == 1
+
+
 @pytest.mark.parametrize(
     ("change", "line", "message"),
     [
