@@ -284,11 +284,16 @@ def weigh(
     """Documents with their final weights, and the names of their channels (task_types).
 
     With `stm_threshold` the samples of `stm` are first read by `model`, which must still be the base, and their
-    surprising tokens are not learnt. Raises UsageError where nothing is left to learn.
+    surprising tokens are not learnt. Raises UsageError where nothing is left to learn, and for a weight of a task_type
+    that no sample has.
     """
     by_token = token_ids(recipe.loss.token_weights, tokenizer)
     names = [s.task_type or "(none)" for s in samples]
     channels = tuple(sorted(set(names)))
+    for key in recipe.loss.task_weights:
+        if not any(s.task_type is not None and f"{s.task_type}/".startswith(f"{key}/") for s in samples):
+            have = f"the samples have: {', '.join(channels)}"
+            raise UsageError(f"loss.task_weights: {key}", "no sample has this task_type", have)
     masks = [s.mask for s in samples]
     if recipe.stm_threshold is not None:
         plain = [Document(samples[i].ids, masks[i]) for i in stm]

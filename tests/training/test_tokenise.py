@@ -159,6 +159,16 @@ def test_weights_multiply_and_channels_are_task_types() -> None:
     assert [channels[d.channel] for d in documents] == ["a/b", "c", "(none)"]
 
 
+def test_a_weight_of_a_task_type_that_no_sample_has_is_refused() -> None:
+    samples = [_sample([0, 1], "support/route"), _sample([0, 1])]
+    for key in ("suport", "support/rout", "support/routes", "rou", "(none)"):
+        recipe = _recipe(loss={"task_weights": {"support": 2, key: 5}})
+        with pytest.raises(UsageError) as caught:
+            weigh(samples, recipe, tiny.tokenizer(), None, 1, ())
+        told = f"loss.task_weights: {key}: no sample has this task_type; the samples have: (none), support/route"
+        assert str(caught.value) == told
+
+
 def test_token_weights_name_single_tokens() -> None:
     assert token_ids({"<|end|>": 0.5}, tiny.tokenizer()) == {2: 0.5}
     with pytest.raises(UsageError, match="is 2 tokens"):
