@@ -29,6 +29,7 @@ from forgetbench.training.data import examples
 from forgetbench.training.losses import Floats, mask_surprising, sample_weights, token_weights
 from forgetbench.training.recipe import Recipe
 from forgetbench.training.reference import document_nll
+from forgetbench.yamlio import shown
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _FROM = {"human": "user", "gpt": "assistant"}
@@ -239,11 +240,15 @@ def _text(example: Mapping[str, Any], where: str) -> str:
 
 
 def _weight(value: Any, where: str) -> float:
-    if value is None:
+    if value is None or value == "":  # an empty CSV cell
         return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise UsageError(where, f"`weight` is {value!r}", "write a number above 0")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # a CSV cell is a text
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or number <= 0:
+        raise UsageError(where, f"`weight` is {shown(value)}", "write a number above 0")
+    return number
 
 
 def _task_type(value: Any, where: str, needed: bool) -> str | None:
