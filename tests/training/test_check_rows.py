@@ -53,6 +53,16 @@ def test_prompt_and_answer_are_those_of_the_probe(tmp_path: Path, layout: dict[s
     assert (mine.prompt, mine.answer, mine.where) == (theirs.prompt, theirs.answer, theirs.where)
 
 
+def test_where_several_keys_stand_in_a_line_the_one_that_is_learnt_counts() -> None:
+    made = row_of({"question": "q", "answer": "a", "output": 5, "system": "S", "input": "more"}, "d:1")
+    assert (made.prompt, made.answer, [t.role for t in made.turns]) == (
+        "S\nq\nmore",
+        "a",
+        ["system", "user", "assistant"],
+    )
+    assert row_of({"text": "T", "output": "o"}, "d:1").plain
+
+
 def test_plain_text_and_task_types(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\ntwo\n\nthree")
     found = read_rows([tmp_path / "a.txt", write(tmp_path / "b.jsonl", [{"text": "T", "task_type": " x/y "}])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from forgetbench.errors import ForgetbenchError, ManyUsageErrors, UsageError
+from forgetbench.training.check.rows import row_of
 from forgetbench.training.recipe import Recipe
 from forgetbench.training.tokenise import Reading, Sample, Source, read_samples, token_ids, weigh
 from tests.training import tiny
@@ -82,6 +84,48 @@ def test_weights_and_task_types(tmp_path: Path) -> None:
     assert [(s.factor, s.task_type) for s in samples] == [(1.5, "a/b"), (0.5, "c")]
 
 
+def test_a_pair_has_all_that_stands_beside_it(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Hi?", "input": "there", "answer": "A", "response": "B", "output": 5},
+        {"prompt": "Hi?", "context": "there", "system": "Be kind", "chosen": "A", "rejected": "B"},
+    ]
+    for sample, before in zip(_read(tmp_path, rows), ("", "<|system|> Be kind<|end|>"), strict=True):
+        assert tiny.tokenizer().decode(sample.ids).startswith(f"{before}<|user|> Hi?\nthere<|end|>")
+        assert _learnt(sample) == " A<|end|>"
+    raw = _read(tmp_path, rows, style="raw")
+    assert [tiny.tokenizer().decode(s.ids) for s in raw] == ["Hi?\nthereA<|end|>", "Be kind\nHi?\nthereA<|end|>"]
+
+
+def test_what_is_checked_is_what_is_learnt(tmp_path: Path) -> None:
+    keys: list[tuple[str, Any]] = [
+        *((k, f"<{k}>") for k in ("prompt", "question", "instruction")),
+        *((k, f"<{k}>") for k in ("answer", "response", "completion", "output", "chosen")),
+        *((k, f"<{k}>") for k in ("input", "context", "system", "text")),
+    ]
+    rng = random.Random(0)
+    rows: list[dict[str, Any]] = []
+    while len(rows) < 60:
+        row = dict(rng.sample(keys, rng.randint(1, 8)))
+        asks = bool(row.keys() & {"prompt", "question", "instruction"})
+        answers = bool(row.keys() & {"answer", "response", "completion", "output", "chosen"})
+        if (asks and answers) or (not asks and "text" in row):
+            rows.append(row)
+    samples = _read(tmp_path, rows, style="raw", max_length=256)
+    for sample, row in zip(samples, rows, strict=True):
+        read = row_of(row, "d:1")
+        assert _learnt(sample) == f"{read.text[1:] if read.plain else read.answer}<|end|>"
+        assert (
+            tiny.tokenizer().decode(sample.ids)
+            == f"{read.text if read.plain else read.prompt + str(read.answer)}<|end|>"
+        )
+
+
+def test_weights_of_csv_cells(tmp_path: Path) -> None:
+    file = tmp_path / "w.csv"
+    file.write_text("prompt,answer,weight\nq,a,2\nq,a,\nq,a, 0.5\n")
+    assert [s.factor for s in read_samples([Source(file)], tiny.tokenizer(), Reading(64))] == [2, 1, 0.5]
+
+
 BAD: list[tuple[Any, str]] = [
     ({"messages": [U]}, "has no assistant turn"),
     ({"messages": [U, {**A, "content": " "}]}, "turn 2 is an empty answer"),
@@ -125,7 +169,7 @@ def test_all_bad_lines_are_named_at_once_and_many_are_cut(tmp_path: Path) -> Non
     with pytest.raises(ManyUsageErrors) as caught:
         _read(tmp_path, [row for row, _ in BAD[:5]])
     assert len(caught.value.errors) == 5
-    with pytest.raises(ManyUsageErrors, match="16 more mistakes"):
+    with pytest.raises(ManyUsageErrors, match=f"{2 * len(BAD) - 20} more mistakes"):
         _read(tmp_path, [row for row, _ in BAD] * 2)
 
 
@@ -147,6 +191,23 @@ def test_broken_lines_templates_and_empty_files(tmp_path: Path) -> None:
         _read(tmp_path, [])
     with pytest.raises(ForgetbenchError, match="cannot be read"):
         read_samples([Source(tmp_path / "none.jsonl")], tiny.tokenizer(), Reading(64))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        r'{"text": "a\ud800b"}',
+        r'{"prompt": "q\udc00", "answer": "a"}',
+        r'{"prompt": "q", "answer": "a\ud83d"}',
+        r'{"messages": [{"role": "user", "content": "x\ude00"}, {"role": "assistant", "content": "a"}]}',
+    ],
+)
+@pytest.mark.parametrize("style", ["auto", "raw"])
+def test_half_a_character_is_named_with_file_and_line(tmp_path: Path, row: str, style: Any) -> None:
+    file = tmp_path / "d.jsonl"
+    file.write_text('{"text": "whole \\ud83d\\ude00"}\n' + row + "\n")
+    with pytest.raises(UsageError, match=r"d\.jsonl:2: holds '\\ud.{3}', half of a character; mend"):
+        read_samples([Source(file, style=style)], tiny.tokenizer(), Reading(64))
 
 
 def _recipe(**settings: Any) -> Recipe:
