@@ -97,6 +97,14 @@ def test_a_weight_of_one_may_be_written_where_no_other_may(tmp_path: Path) -> No
         ("stop: {explosion: 1}\n", 5, "`stop.explosion` is 1"),
         ("retention: {suite: s, every: 5, on_fail: wait}\n", 5, "`retention.on_fail` is 'wait'"),
         ("packing: 1\n", 5, "`packing` is 1"),
+        ("held_out: [{path: h}, {path: i, weight: 2}]\n", 5, "`held_out.1.weight` is 2; leave it out"),
+        ("ewc: {files: [{path: e, weight: 0.5}]}\n", 5, "`ewc.files.0.weight` is 0.5; leave it out"),
+        ("ewc: {files: []}\n", 5, "name at least one file"),
+        (
+            "replay: {share: .1, from_base: {prompts: [{path: p, style: raw}]}}\n",
+            5,
+            "prompts.0.style` is 'raw'; leave it",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, change: str, line: int, message: str) -> None:
