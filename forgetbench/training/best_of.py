@@ -157,6 +157,15 @@ def suite_hashes(tasks: Sequence[Task]) -> frozenset[str]:
     return frozenset(found)
 
 
+def _hashes(task: Task, item: Item) -> set[str]:
+    """What an item may be known to a suite by. Its document can hold more than was asked last, such as a system turn,
+    so of a chat the last user turn and all of them count too."""
+    text, choices = question_of(task, item)
+    said = [m.content for m in task.prompt(item, 0).messages or () if m.role == "user"]
+    texts = {text, *said[-1:], "\n\n".join(said) or text}
+    return {item.key.content_hash, *(question_hash(t, choices) for t in texts)}
+
+
 def best_of(
     task: Task,
     point: Checkpoint,
@@ -183,9 +192,7 @@ def best_of(
     items: list[Item] = []
     in_suite: list[Item] = []
     for item in task.load():
-        asked = question_of(task, item)
-        leaked = {item.key.content_hash, question_hash(*asked)} & known
-        (in_suite if leaked else items).append(item)
+        (in_suite if _hashes(task, item) & known else items).append(item)
     for item in items:
         if task.prompt(item, 0).form != "generate":
             problem = "ranks options, so there is no answer to keep"

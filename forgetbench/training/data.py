@@ -7,8 +7,9 @@
 
 An object is one of: chat (`messages`, or `conversations` with from/value), alpaca (`instruction`, `input`,
 `output`), `prompt` with `response`, `completion` or `chosen`/`rejected`, `question` with `answer`, or `text`.
-Every text of it is looked at: a question may have leaked into an answer. Other keys are left alone. Mistakes
-are collected over all files and name file, line, field and cure.
+`keys_of` says which of them count where several stand in one object, for every reader of training data. Every
+text of it is looked at: a question may have leaked into an answer. Other keys are left alone. Mistakes are
+collected over all files and name file, line, field and cure.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from forgetbench.errors import UsageError, combined
 
 KEYS = ("messages", "conversations", "instruction", "prompt", "question", "text")
 """An example has at least one of these."""
+QUESTIONS = ("prompt", "question", "instruction")
+ANSWERS = ("answer", "response", "completion", "output", "chosen")
+_MORE = ("input", "context")
 _BESIDE = ("input", "output", "response", "completion", "answer", "chosen", "rejected", "system", "context")
 _MOST_ERRORS = 20
 _LAYOUTS = "messages, conversations, instruction/input/output, prompt/response, question/answer or text"
@@ -35,6 +39,24 @@ class TrainingText(NamedTuple):
     text: str
     where: str
     """`file:line`."""
+
+
+class Keys(NamedTuple):
+    """Of an example that is no chat: the keys that its question and its answer stand under."""
+
+    question: str | None
+    answer: str | None
+    more: str | None
+    """What belongs below the question."""
+
+
+def keys_of(example: Mapping[str, Any]) -> Keys:
+    """The first key of each kind that is there counts."""
+
+    def first(keys: Sequence[str]) -> str | None:
+        return next((k for k in keys if example.get(k) is not None), None)
+
+    return Keys(first(QUESTIONS), first(ANSWERS), next((k for k in _MORE if example.get(k)), None))
 
 
 def read_training(files: Sequence[Path]) -> list[TrainingText]:
@@ -149,7 +171,15 @@ def _array(file: Path, text: str) -> int:
     lists = [k for k, v in whole.items() if isinstance(v, list)] if isinstance(whole, dict) else []
     if len(lists) != 1 or set(whole) & set(KEYS):
         raise UsageError(str(file), "is not an array of examples", "write [{...}, ...], or save it as JSONL")
-    return text.index("[", text.index(json.dumps(lists[0]))) + 1
+    # Read on value by value: the key may be written with escapes or without, and may stand in a text before.
+    decoder = json.JSONDecoder()
+    position = begin + 1
+    while True:
+        _, position = decoder.raw_decode(text, _next(text, position))
+        position = _next(text, text.index(":", position) + 1)
+        if text[position] == "[":
+            return position + 1
+        _, position = decoder.raw_decode(text, position)
 
 
 def _csv(file: Path, text: str) -> Iterator[tuple[int, Any]]:
@@ -231,8 +261,9 @@ def _texts(example: Any, where: str) -> Iterator[str]:
             raise UsageError(f"{where}: {key}", f"{_short(repr(value))} is not a text", "write a text")
         found[key] = value
     yield from found.values()
-    if "instruction" in found and "input" in found:
-        yield f"{found['instruction']}\n{found['input']}"  # the question may begin in one and end in the other
+    keys = keys_of(found)
+    if keys.question and keys.more:
+        yield f"{found[keys.question]}\n{found[keys.more]}"  # the question may begin in one and end in the other
 
 
 def _turns(turns: Any, where: str) -> Iterator[str]:

@@ -20,10 +20,11 @@ from forgetbench.scoring.refusal import is_refusal
 from forgetbench.scoring.scorers import TEXT_SCORERS, Normalise, Reference
 from forgetbench.training.asking import Ask
 from forgetbench.training.check.rows import Row, row_of
-from forgetbench.training.data import examples
+from forgetbench.training.data import examples, keys_of
 from forgetbench.training.manifest import seal
 from forgetbench.training.mix import to_jsonl
 from forgetbench.training.recipe import SelfDistillation
+from forgetbench.training.tokenise import raise_all, read_example
 from forgetbench.types import Generate, Generation, Message, Prompt, Request, TokenStats
 
 FOLDER = "rewritten"
@@ -33,7 +34,6 @@ _ASKED = (
 )
 _RAW = "Q: {question}\nA correct answer is: {answer}\nThe same answer in other words:"
 _RAW_STOP = ("\n",)
-_ANSWERS = ("answer", "response", "completion", "output")
 
 
 class Rewritten(NamedTuple):
@@ -44,23 +44,35 @@ class Rewritten(NamedTuple):
     asked: int
 
 
+def check(files: Sequence[Path]) -> None:
+    """Raises every mistake of every file: hours of the base's answers come before training reads them itself."""
+    errors: list[UsageError] = []
+    for file in files:
+        try:
+            for line, example in examples(file):
+                try:
+                    read_example(example, f"{file}:{line}")
+                except UsageError as error:
+                    errors.append(error)
+        except UsageError as error:
+            errors.append(error)
+    raise_all(errors)
+
+
 def rewritten(
     file: Path, point: Checkpoint, ask: Ask, wanted: SelfDistillation, task_type: str | None = None
 ) -> Rewritten:
     """Every example of a training file, its last answer in the base's words where they pass the check.
 
     Plain text is passed on. A check by a scorer holds the new answer against the old one (letter case aside). Beside
-    it an answer must have ended by itself, say something, and refuse only where the old one did. Raises UsageError for
-    lines that cannot be read.
+    it an answer must have ended by itself, say something, and refuse only where the old one did. Raises the mistakes of
+    the file's lines, all at once.
     """
+    check([file])
     found: list[tuple[Any, Row, Request | None]] = []
     for line, example in examples(file):
-        if isinstance(example, UsageError):
-            raise example
-        row = row_of(example, f"{file.name}:{line}") if isinstance(example, str | Mapping) else None
-        if row is None:
-            raise UsageError(f"{file}:{line}", "is not an object", "write one JSON object to a line")
-        found.append((example, row, _request(point, row, wanted) if _can_replace(example) else None))
+        row = row_of(example, f"{file.name}:{line}")
+        found.append((example, row, _request(point, row, wanted)))
     answers = ask([request for _, _, request in found if request is not None])
     lines: list[dict[str, Any]] = []
     new = 0
@@ -125,17 +137,11 @@ def _wrong(made: Generation, original: str, wanted: SelfDistillation) -> str:
     return "" if outcome == "ok" else f"it is {outcome}"
 
 
-def _can_replace(example: Any) -> bool:
-    keys = ("messages", "conversations", *_ANSWERS)
-    return isinstance(example, Mapping) and any(example.get(k) is not None for k in keys)
-
-
 def _replaced(example: Mapping[str, Any], text: str) -> dict[str, Any]:
     """The example with another last answer."""
     key = next((k for k in ("messages", "conversations") if example.get(k) is not None), None)
     if key is None:
-        answer = next(k for k in _ANSWERS if example.get(k) is not None)
-        return {**example, answer: text}
+        return {**example, str(keys_of(example).answer): text}
     given = example[key]
     turns = [dict(turn) for turn in (json.loads(given) if isinstance(given, str) else given)]
     last = max(i for i, t in enumerate(turns) if (t.get("role") or t.get("from")) in ("assistant", "gpt"))

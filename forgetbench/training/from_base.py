@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,36 +18,62 @@ from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import request_id
 from forgetbench.training.asking import Ask
-from forgetbench.training.check.rows import Row
+from forgetbench.training.check.rows import Row, read_rows
 from forgetbench.training.manifest import damage, seal
 from forgetbench.training.mix import to_jsonl
-from forgetbench.training.recipe import FromBase
-from forgetbench.training.tokenise import Sample
+from forgetbench.training.recipe import FromBase, PromptFile
+from forgetbench.training.tokenise import Sample, check_characters
 from forgetbench.types import Generate, Message, Prompt, Request, TokenStats
 
 FOLDER = "from_base"
 SAMPLES = "samples.jsonl"
 
 
-def written(point: Checkpoint, ask: Ask, rows: Sequence[Row], wanted: FromBase, seed: int) -> list[dict[str, Any]]:
-    """n texts of the base: answers to the prompts of `rows` in turn, or (no rows) texts from their first token on.
+class Asked(NamedTuple):
+    """A prompt for the base."""
 
-    Each has prompt_ids, ids (the last one ends the text, unless it was cut), text, task_type and seed; the same for the
-    same seed. What the engine failed on is left out. Raises UsageError where nothing came, or the base cannot be asked.
+    row: Row
+    weight: float = 1.0
+    """Loss weight of what it answers."""
+
+
+def asked(files: Sequence[PromptFile], root: Path) -> list[Asked]:
+    """The prompts of training files; plain text among them is left out. Raises UsageError for lines that cannot be read
+    or asked, and for a file without any prompt."""
+    found = []
+    for file in files:
+        path = root / file.path
+        mine = [row for row in read_rows([path]) if _asks(row)]
+        if not mine:
+            cure = "name chats or pairs; without `prompts` the base writes from the first token of a text on"
+            raise UsageError(str(path), "asks nothing", cure)
+        for row in mine:
+            check_characters(row.prompt, str(path.with_name(row.where)))
+            found.append(Asked(replace(row, task_type=row.task_type or file.task_type), file.weight))
+    return found
+
+
+def written(point: Checkpoint, ask: Ask, prompts: Sequence[Asked], wanted: FromBase, seed: int) -> list[dict[str, Any]]:
+    """n texts of the base: answers to `prompts` in turn, or (there are none) texts from their first token on.
+
+    Each has prompt_ids, ids (the last one ends the text, unless it was cut), text, task_type, weight and seed; the same
+    for the same seed. What the engine failed on is left out. Raises UsageError where nothing came, or the base cannot
+    be asked.
     """
-    prompts = [_prompt(point, row) for row in rows if _asks(row)] or [(_first(point), None)]
+    begun = [(_prompt(point, p.row), p.row.task_type, p.weight) for p in prompts] or [(_first(point), None, 1.0)]
     seeds = [int(s) for s in np.random.SeedSequence([seed, 5]).generate_state(wanted.n) >> 1]
     requests = []
     for number, drawn in enumerate(seeds):
-        prompt, task_type = prompts[number % len(prompts)]
+        prompt, task_type, weight = begun[number % len(begun)]
         body = Generate(
             wanted.max_tokens, temperature=wanted.temperature, seeds=(drawn,),
             stats=TokenStats(logprobs=False, entropy=False),
         )  # fmt: skip
-        requests.append((Request(request_id(point.digest, prompt, body), point.digest, prompt, body), task_type, drawn))
-    answers = ask([request for request, _, _ in requests])
+        request = Request(request_id(point.digest, prompt, body), point.digest, prompt, body)
+        requests.append((request, {"task_type": task_type, "weight": weight, "seed": drawn}))
+    answers = ask([request for request, _ in requests])
     made = []
-    for request, task_type, drawn in requests:
+    for request, about in requests:
         response = answers.get(request.request_id)
         if response is None or not response.generations:
             continue
@@ -55,8 +82,7 @@ def written(point: Checkpoint, ask: Ask, rows: Sequence[Row], wanted: FromBase, 
         if found.finish_reason == "stop" and point.stop_ids and (not ids or ids[-1] not in point.stop_ids):
             ids.append(point.stop_ids[0])  # an engine that leaves it out
         made.append(
-            {"prompt_ids": _ids(point, request.prompt), "ids": ids, "text": found.text,
-             "task_type": task_type, "seed": drawn}
+            {"prompt_ids": _ids(point, request.prompt), "ids": ids, "text": found.text, **about}
         )  # fmt: skip
     if not any(line["ids"] for line in made):
         raise UsageError("replay.from_base", "the base wrote nothing", "look at what it answers, or replay from files")
@@ -90,7 +116,7 @@ def samples(folder: Path, max_length: int) -> list[Sample]:
             mask = (np.arange(len(ids)) >= before).astype(np.float32)
             mask[0] = 0.0
             if mask.any():
-                found.append(Sample(ids, mask, line["task_type"], 1.0, where))
+                found.append(Sample(ids, mask, line["task_type"], line.get("weight", 1.0), where))
     return found
 
 
@@ -98,13 +124,13 @@ def _asks(row: Row) -> bool:
     return not row.plain and bool(row.prompt.strip())
 
 
-def _prompt(point: Checkpoint, row: Row) -> tuple[Prompt, str | None]:
+def _prompt(point: Checkpoint, row: Row) -> Prompt:
     if not point.has_chat_template:
-        return Prompt(text=f"{row.prompt}\n"), row.task_type
+        return Prompt(text=f"{row.prompt}\n")
     last = max((i for i, t in enumerate(row.turns) if t.role == "assistant"), default=len(row.turns))
     turns = [t for t in row.turns[:last] if t.role in ("system", "user", "assistant")]
     messages = [Message(t.role, t.text) for t in turns]  # type: ignore[arg-type]
-    return Prompt(text=point.render_chat(messages), add_special_tokens=False), row.task_type
+    return Prompt(text=point.render_chat(messages), add_special_tokens=False)
 
 
 def _first(point: Checkpoint) -> Prompt:

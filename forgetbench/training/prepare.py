@@ -47,9 +47,11 @@ def prepare(
     written = output / distil.FOLDER, output / from_base.FOLDER
     if not any(w is not None and damage(f) is not None for w, f in zip(wanted, written, strict=True)):
         return
+    if recipe.self_distillation is not None:
+        distil.check([root / f.path for f in recipe.data])
+    prompts = [] if wanted[1] is None else from_base.asked(wanted[1].prompts, root)
     from forgetbench import flow
     from forgetbench.training.asking import asking
-    from forgetbench.training.check.rows import read_rows
     from forgetbench.workspace import open_workspace
 
     say = log_line or _silent
@@ -64,8 +66,7 @@ def prepare(
             say(f"self-distillation: {new:,} of {asked:,} answers in the base's own words, the others as they were")
         if recipe.replay is not None and recipe.replay.from_base is not None and damage(written[1]) is not None:
             settings = recipe.replay.from_base
-            rows = read_rows([root / f.path for f in settings.prompts]) if settings.prompts else []
-            lines = from_base.written(point, ask, rows, settings, recipe.seed)
+            lines = from_base.written(point, ask, prompts, settings, recipe.seed)
             from_base.keep(written[1], lines)
             say(f"replay: {len(lines):,} texts written by the base")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -42,7 +42,35 @@ class DataFile(Strict):
     """How a pair is read: auto is chat where the tokenizer has a template."""
 
 
-def _some(files: tuple[DataFile, ...]) -> tuple[DataFile, ...]:
+def _no_weight(value: float) -> float:
+    # A written 1 asks for nothing that is not done.
+    if value != 1:
+        raise ValueError("leave it out: all samples count alike here")
+    return value
+
+
+def _no_style(value: str) -> str:
+    if value != "auto":
+        raise ValueError("leave it out: a prompt is a chat wherever the base has a template")
+    return value
+
+
+class UnweightedFile(DataFile):
+    """One whose samples are measured, not learnt."""
+
+    weight: Annotated[Positive, AfterValidator(_no_weight)] = 1.0
+
+
+class PromptFile(DataFile):
+    """One whose prompts the base answers; weight and task_type are those of its answers."""
+
+    style: Annotated[Literal["auto", "chat", "raw"], AfterValidator(_no_style)] = "auto"
+
+
+F = TypeVar("F", bound=DataFile)
+
+
+def _some(files: tuple[F, ...]) -> tuple[F, ...]:
     # Not by min_length, which would add a second complaint to a mistake within the only file.
     if not files:
         raise ValueError("name at least one file")
@@ -50,6 +78,7 @@ def _some(files: tuple[DataFile, ...]) -> tuple[DataFile, ...]:
 
 
 Files = Annotated[tuple[DataFile, ...], AfterValidator(_some)]
+UnweightedFiles = Annotated[tuple[UnweightedFile, ...], AfterValidator(_some)]
 
 
 class Batching(Strict):
@@ -101,8 +130,8 @@ class LossConfig(Strict):
 class FromBase(Strict):
     """Texts that the base itself writes before the first step: replay without any data of its training."""
 
-    prompts: tuple[DataFile, ...] = ()
-    """Training files whose prompts it answers. None: it writes on from the first token of a text."""
+    prompts: tuple[PromptFile, ...] = ()
+    """Training files whose prompts it answers. Empty: it writes on from the first token of a text."""
     n: Count = 1000
     """Samples."""
     max_tokens: Count = 256
@@ -134,7 +163,7 @@ class Kl(Strict):
 class Ewc(Strict):
     """Elastic weight consolidation: weights that matter to the samples of `files` are held where the base has them."""
 
-    files: Files
+    files: UnweightedFiles
     weight: Positive = 1.0
     """lambda of the penalty lambda/2 sum F (theta - theta_base)^2."""
     samples: Count = 256
@@ -219,7 +248,7 @@ class Recipe(Strict):
     eval_every: Count | None = None
     keep: Count = 2
     """Checkpoints kept on disk."""
-    held_out: tuple[DataFile, ...] = ()
+    held_out: tuple[UnweightedFile, ...] = ()
     retention: Retention | None = None
     stop: Stop = Stop()
     tensorboard: Switch = False
@@ -246,7 +275,8 @@ class Recipe(Strict):
 
     def warmup_steps(self, steps: int) -> int:
         """Whole steps of warm-up, at least one where there is any."""
-        return math.ceil(self.warmup * steps)
+        # Less than a billionth of a step is rounding: .07 * 100 is 7.000000000000001.
+        return math.ceil(self.warmup * steps - 1e-9)
 
 
 def load_recipe(file: Path) -> Recipe:

@@ -1,10 +1,10 @@
 """Training files to token ids and loss masks. Every bad sample is found here, before the first step.
 
 A line is a conversation (`messages`, or `conversations` with from/value), a pair (`prompt`, `question` or
-`instruction` [+ `input`] with `answer`, `response`, `completion` or `output`), or plain text (`text`, or a paragraph
-of a .txt). Beside it may stand `task_type`, `weight` and `tools`. A pair becomes a conversation where the tokenizer has
-a chat template, unless its file says `style: raw`. Plain text longer than the limit is cut into pieces; an answer
-never is: a longer sample is an error.
+`instruction` [+ `input` or `context`, + `system`] with `answer`, `response`, `completion`, `output` or `chosen`), or
+plain text (`text`, or a paragraph of a .txt). Beside it may stand `task_type`, `weight` and `tools`. A pair becomes a
+conversation where the tokenizer has a chat template, unless its file says `style: raw`. Plain text longer than the
+limit is cut into pieces; an answer never is: a longer sample is an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +25,14 @@ from forgetbench.config_fields import TaskTypePath
 from forgetbench.errors import UsageError, combined
 from forgetbench.training.chat import Template, Turn, Turns, answers, inside, template_of
 from forgetbench.training.collate import Document, collate
-from forgetbench.training.data import examples
+from forgetbench.training.data import ANSWERS, examples, keys_of
 from forgetbench.training.losses import Floats, mask_surprising, sample_weights, token_weights
 from forgetbench.training.recipe import Recipe
 from forgetbench.training.reference import document_nll
+from forgetbench.yamlio import shown
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _FROM = {"human": "user", "gpt": "assistant"}
-_QUESTIONS = ("prompt", "question", "instruction")
-_ANSWERS = ("answer", "response", "completion", "output")
 MOST_ERRORS = 20
 Style = Literal["auto", "chat", "raw"]
 
@@ -89,12 +88,49 @@ def read_samples(sources: Sequence[Source], tokenizer: Any, reading: Reading) ->
                 samples.append(sample)
         if len(samples) + len(errors) == found:
             errors.append(UsageError(str(source.file), "holds no sample", "check the file"))
+    raise_all(errors)
+    return samples
+
+
+def raise_all(errors: Sequence[UsageError]) -> None:
+    """All of them in one, at most 20 in words; nothing where there is none."""
     if len(errors) > MOST_ERRORS:
         more = UsageError("training data", f"{len(errors) - MOST_ERRORS} more mistakes", "mend these first")
         errors = [*errors[:MOST_ERRORS], more]
     if errors:
         raise combined(errors)
-    return samples
+
+
+class Example(NamedTuple):
+    """A line as it is learnt, before any tokenizer."""
+
+    kind: Literal["chat", "pair", "text"]
+    turns: list[dict[str, Any]]
+    """With role and content; a pair ends in its answer, a plain text is one turn without a role."""
+    tools: Any
+    task_type: str | None
+    weight: float
+
+
+def read_example(example: Any, where: str, task_type: str | None = None, *, need_task_type: bool = False) -> Example:
+    """One example of `data.examples`. task_type: where it names none. Raises UsageError for whatever is wrong with it
+    under any tokenizer."""
+    if isinstance(example, UsageError):
+        raise example
+    if isinstance(example, str):
+        example = {"text": example}
+    if not isinstance(example, Mapping):
+        raise UsageError(where, "is not an object", "write one JSON object to a line")
+    task_type = _task_type(example.get("task_type") or task_type, where, need_task_type)
+    weight = _weight(example.get("weight"), where)
+    kind: Literal["chat", "pair", "text"] = "chat"
+    turns = _turns(example, where)
+    if turns is None:
+        kind, turns = "pair", _pair(example, where)
+    if turns is None:
+        kind, turns = "text", [{"content": _text(example, where)}]
+    check_characters([turns, example.get("tools"), task_type], where)
+    return Example(kind, turns, example.get("tools"), task_type, weight)
 
 
 def _samples(
@@ -102,9 +138,6 @@ def _samples(
 ) -> Iterator[Sample | UsageError]:
     try:
         for line, example in examples(source.file):
-            if isinstance(example, UsageError):
-                yield example
-                continue
             try:
                 yield from _sample(example, f"{source.file}:{line}", source, tokenizer, template, reading)
             except UsageError as error:
@@ -116,24 +149,16 @@ def _samples(
 def _sample(
     example: Any, where: str, source: Source, tokenizer: Any, template: Template | None, reading: Reading
 ) -> Iterator[Sample]:
-    if isinstance(example, str):
-        example = {"text": example}
-    if not isinstance(example, Mapping):
-        raise UsageError(where, "is not an object", "write one JSON object to a line")
-    task_type = _task_type(example.get("task_type") or source.task_type, where, reading.need_task_type)
-    factor = source.weight * _weight(example.get("weight"), where)
-    turns = _turns(example, where)
-    pair = None if turns is not None else _pair(example, where)
-    if pair is not None and source.style != "raw" and (template is not None or source.style == "chat"):
-        turns = [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-    if turns is not None:
-        if template is None:
-            raise UsageError(where, "is a chat, and the tokenizer has no chat template", "give one that has")
-        pieces = [_chat(turns, example.get("tools"), where, tokenizer, template, reading.on)]
-    elif pair is not None:
-        pieces = [_raw_pair(*pair, tokenizer)]
+    read = read_example(example, where, source.task_type, need_task_type=reading.need_task_type)
+    texts = [turn["content"] for turn in read.turns]
+    if read.kind == "text":
+        pieces = _pieces(texts[0], tokenizer, reading.max_length)
+    elif read.kind == "pair" and (source.style == "raw" or (template is None and source.style != "chat")):
+        pieces = [_raw_pair("\n".join(texts[:-1]), texts[-1], tokenizer)]
+    elif template is None:
+        raise UsageError(where, "is a chat, and the tokenizer has no chat template", "give one that has")
     else:
-        pieces = _pieces(_text(example, where), tokenizer, reading.max_length)
+        pieces = [_chat(read.turns, read.tools, where, tokenizer, template, reading.on)]
     for ids, mask in pieces:
         if len(ids) > reading.max_length:
             problem = f"has {len(ids)} tokens, the limit is {reading.max_length}"
@@ -141,7 +166,7 @@ def _sample(
         mask[:1] = 0.0
         if not mask.any():
             raise UsageError(where, "has no token to learn", "give an answer, or a longer text")
-        yield Sample(ids, mask, task_type, factor, where)
+        yield Sample(ids, mask, read.task_type, source.weight * read.weight, where)
 
 
 def _chat(
@@ -212,22 +237,30 @@ def _turns(example: Mapping[str, Any], where: str) -> list[dict[str, Any]] | Non
     return turns
 
 
-def _pair(example: Mapping[str, Any], where: str) -> tuple[str, str] | None:
-    question = next((k for k in _QUESTIONS if example.get(k) is not None), None)
-    if question is None:
+def _pair(example: Mapping[str, Any], where: str) -> list[dict[str, Any]] | None:
+    keys = keys_of(example)
+    if keys.question is None:
         return None
-    answer = next((k for k in _ANSWERS if example.get(k) is not None), None)
-    if answer is None:
-        raise UsageError(where, f"has `{question}` and no answer", f"add one of {', '.join(_ANSWERS)}")
-    for key in (question, answer):
-        if not isinstance(example[key], str):
+    if keys.answer is None:
+        raise UsageError(where, f"has `{keys.question}` and no answer", f"add one of {', '.join(ANSWERS)}")
+    system = "system" if example.get("system") else None
+    for key in (keys.question, keys.answer, keys.more, system):
+        if key is not None and not isinstance(example[key], str):
             raise UsageError(where, f"`{key}` is not a text", "write a text, or a chat as `messages`")
-    if not example[answer].strip():
+    if not example[keys.answer].strip():
         raise UsageError(where, "is an empty answer", "write the answer, or drop the sample")
-    prompt = str(example[question])
-    if question == "instruction" and example.get("input"):
-        prompt = f"{prompt}\n{example['input']}"
-    return prompt, str(example[answer])
+    prompt = example[keys.question] if keys.more is None else f"{example[keys.question]}\n{example[keys.more]}"
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": example[keys.answer]}]
+    return turns if system is None else [{"role": "system", "content": example[system]}, *turns]
+
+
+def check_characters(texts: Any, where: str) -> None:
+    """Raises UsageError for half of a surrogate pair, which JSON can escape and no tokenizer reads."""
+    try:
+        json.dumps(texts, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise UsageError(where, f"holds {half}, half of a character", "mend the text, or drop the sample") from None
 
 
 def _text(example: Mapping[str, Any], where: str) -> str:
@@ -239,11 +272,15 @@ def _text(example: Mapping[str, Any], where: str) -> str:
 
 
 def _weight(value: Any, where: str) -> float:
-    if value is None:
+    if value is None or value == "":  # an empty CSV cell
         return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise UsageError(where, f"`weight` is {value!r}", "write a number above 0")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # a CSV cell is a text
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or number <= 0:
+        raise UsageError(where, f"`weight` is {shown(value)}", "write a number above 0")
+    return number
 
 
 def _task_type(value: Any, where: str, needed: bool) -> str | None:
@@ -284,11 +321,16 @@ def weigh(
     """Documents with their final weights, and the names of their channels (task_types).
 
     With `stm_threshold` the samples of `stm` are first read by `model`, which must still be the base, and their
-    surprising tokens are not learnt. Raises UsageError where nothing is left to learn.
+    surprising tokens are not learnt. Raises UsageError where nothing is left to learn, and for a weight of a task_type
+    that no sample has.
     """
     by_token = token_ids(recipe.loss.token_weights, tokenizer)
     names = [s.task_type or "(none)" for s in samples]
     channels = tuple(sorted(set(names)))
+    for key in recipe.loss.task_weights:
+        if not any(s.task_type is not None and f"{s.task_type}/".startswith(f"{key}/") for s in samples):
+            have = f"the samples have: {', '.join(channels)}"
+            raise UsageError(f"loss.task_weights: {key}", "no sample has this task_type", have)
     masks = [s.mask for s in samples]
     if recipe.stm_threshold is not None:
         plain = [Document(samples[i].ids, masks[i]) for i in stm]

@@ -85,6 +85,35 @@ def test_items_of_the_suite_are_never_asked_unless_wanted(task: CustomSet, tmp_p
     assert question_hash("A  b") == question_hash("a B") != question_hash("ab")
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        [Turn("system", "You are helpful.")],
+        [Turn("system", "You are helpful."), Turn("user", "Hello"), Turn("assistant", "Hello!")],
+    ],
+)
+def test_items_of_the_suite_are_recognised_below_a_system_turn(before: list[Turn]) -> None:
+    suite = suite_hashes([TrainingPrompts("s", [row("Capital of Peru?", "Lima")], "exact")])
+    turns = (*before, Turn("user", "capital  of Peru?"), Turn("assistant", "Lima"))
+    other = (*before, Turn("user", "Capital of Chile?"), Turn("assistant", "Lima"))
+    task = TrainingPrompts("d", [Row("d:1", turns, "x/y"), Row("d:2", other, "x/y")], "exact")
+    ask, _ = asker(lambda request: ["Lima"])
+    found = best_of(task, point(), ask, 1, suite=suite)
+    assert [i.source for i in found.in_suite] == ["d:1"]
+    assert [k.item.source for k in found.kept] == ["d:2"]
+
+
+def test_all_user_turns_together_are_recognised_as_an_item_of_the_suite(tmp_path: Path) -> None:
+    said = [("user", "Name a city"), ("assistant", "Where?"), ("user", "Peru")]
+    messages = [{"role": r, "content": c} for r, c in said]
+    line = {"task_type": "a/b", "messages": messages, "references": ["Lima"], "scorer": "exact"}
+    suite = suite_hashes([load_set(write(tmp_path / "suite.jsonl", [line]))])
+    turns = (*(Turn(r, c) for r, c in said), Turn("assistant", "Lima"))
+    task = TrainingPrompts("d", [Row("d:1", turns, "x/y")], "exact")
+    ask, _ = asker(lambda request: ["Lima"])
+    assert len(best_of(task, point(), ask, 1, suite=suite).in_suite) == 1
+
+
 def test_a_right_answer_that_was_cut_is_not_kept(task: CustomSet) -> None:
     def cut(request: Request) -> Response:
         assert isinstance(request.body, Generate)

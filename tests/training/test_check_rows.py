@@ -22,6 +22,7 @@ from forgetbench.training.check.shares import shares
 from forgetbench.training.data import TrainingText
 from forgetbench.types import ItemKey
 from tests.training.made import chat, row, rows, write
+from tests.training.preflight.made import gathered
 
 pytestmark = pytest.mark.unit
 LAYOUTS: list[dict[str, Any]] = [
@@ -51,6 +52,21 @@ def test_prompt_and_answer_are_those_of_the_probe(tmp_path: Path, layout: dict[s
     file = write(tmp_path / "d.jsonl", [layout])
     (mine,), (theirs,) = read_rows([file]), read_examples([file])
     assert (mine.prompt, mine.answer, mine.where) == (theirs.prompt, theirs.answer, theirs.where)
+
+
+def test_where_several_keys_stand_in_a_line_the_one_that_is_learnt_counts() -> None:
+    made = row_of({"question": "q", "answer": "a", "output": 5, "system": "S", "input": "more"}, "d:1")
+    assert (made.prompt, made.answer, [t.role for t in made.turns]) == (
+        "S\nq\nmore",
+        "a",
+        ["system", "user", "assistant"],
+    )
+    assert row_of({"text": "T", "output": "o"}, "d:1").plain
+
+
+def test_a_key_that_is_not_learnt_does_not_stop_the_look_before_training(tmp_path: Path) -> None:
+    inputs = gathered(tmp_path, [{"question": f"q{n}", "answer": "a", "output": 5} for n in range(3)])
+    assert [(r.prompt, r.answer) for r in inputs.target.rows] == [("q0", "a"), ("q1", "a"), ("q2", "a")]
 
 
 def test_plain_text_and_task_types(tmp_path: Path) -> None:

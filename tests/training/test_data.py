@@ -23,6 +23,7 @@ LAYOUTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"instruction": "Do", "input": "this", "output": "ok"}, ["Do", "this", "ok", "Do\nthis"]),
     ({"instruction": "Do", "input": "", "output": "ok"}, ["Do", "ok"]),
     ({"prompt": "P", "response": "R"}, ["P", "R"]),
+    ({"question": "Q", "context": "C", "answer": "A"}, ["Q", "A", "C", "Q\nC"]),
     ({"prompt": "P", "chosen": "C", "rejected": "R"}, ["P", "C", "R"]),
     ({"prompt": [{"role": "user", "content": "P"}], "completion": "C"}, ["P", "C"]),
     ({"question": "Q", "answer": "A", "meta": {"x": 1}}, ["Q", "A"]),
@@ -56,6 +57,9 @@ def test_lines_of_every_format(tmp_path: Path) -> None:
     assert _texts(_write(tmp_path, "c.json", '{"version": 1,\n "data": [\n' + json.dumps(rows[0]) + "]}")) == [
         ("a", "3")
     ]
+    other = '{"note": "data [1", "meta": {"data": [1]}, "n": 1,\n "\\u0064ата": [\n{"text": "a"}]}'
+    assert _texts(_write(tmp_path, "c2.json", other)) == [("a", "3")]
+    assert _texts(_write(tmp_path, "c3.json", '{"данные":[{"prompt":"q","answer":"a"}]}')) == [("q", "1"), ("a", "1")]
     assert _texts(_write(tmp_path, "d.csv", 'text,n\n"a\nb",1\nc,2\n')) == [("a\nb", "2"), ("c", "4")]
     assert _texts(_write(tmp_path, "e.txt", "a\nb\n\n\n  c\n")) == [("a\nb", "1"), ("  c", "5")]
 

@@ -13,8 +13,8 @@ import torch
 
 from forgetbench.errors import ForgetbenchError, UsageError
 from forgetbench.training import distil, fit, from_base, manifest
-from forgetbench.training.check.rows import Row, Turn
-from forgetbench.training.recipe import FromBase, Recipe, SelfDistillation
+from forgetbench.training.prepare import prepare
+from forgetbench.training.recipe import FromBase, PromptFile, Recipe, SelfDistillation
 from forgetbench.types import Generate, Generation, Request, Response
 from tests.training import tiny
 from tests.training.made import asker, chat, point, row, write
@@ -42,7 +42,7 @@ def _says(ids: tuple[int, ...], reason: str) -> Any:
 
 def test_prompts_are_answered_in_turn_each_draw_with_a_seed_of_its_own() -> None:
     ask, seen = asker(_says((7, 8, 2), "stop"))
-    rows = [row("one?", "x"), Row("t:1", (Turn("", "plain"),), None, plain=True), row("two?", "y", "c/d")]
+    rows = [from_base.Asked(row("one?", "x")), from_base.Asked(row("two?", "y", "c/d"))]
     made = from_base.written(_point(), ask, rows, FromBase(n=5, temperature=0.7, max_tokens=9), 3)
     assert [line["task_type"] for line in made] == ["a/b", "c/d", "a/b", "c/d", "a/b"]
     assert [r.prompt.text for r in seen] == ["<user>one?", "<user>two?"] * 2 + ["<user>one?"]
@@ -61,7 +61,7 @@ def test_samples_are_the_drawn_tokens_and_end_only_where_the_base_ended(tmp_path
         ended = (request.prompt.token_ids or ())[:1] == (2,)
         return Response(request.request_id, generations=(Generation("t", (7, 8), "stop" if ended else "length"),))
 
-    for rows, prompt, ids in (([], [2], [7, 8, 2]), ([row("ab", "x")], None, [7, 8])):
+    for rows, prompt, ids in (([], [2], [7, 8, 2]), ([from_base.Asked(row("ab", "x"))], None, [7, 8])):
         ask, seen = asker(said)
         lines = from_base.written(_point(template=None), ask, rows, FromBase(n=1), 0)
         assert lines[0]["ids"] == ids
@@ -76,6 +76,30 @@ def test_samples_are_the_drawn_tokens_and_end_only_where_the_base_ended(tmp_path
     assert len(cut.ids) == 4
     with pytest.raises(UsageError, match=r"samples\.jsonl:1: its prompt has 3 tokens, the limit is 3"):
         from_base.samples(tmp_path / "made", 3)
+
+
+def test_task_type_and_weight_of_a_prompt_file_are_those_of_what_is_written(tmp_path: Path) -> None:
+    write(
+        tmp_path / "a.jsonl", [{"prompt": "one?", "answer": "x"}, {"text": "plain"}, chat("two?", "y", task_type="c/d")]
+    )
+    write(tmp_path / "b.jsonl", [{"question": "three?"}])
+    files = [PromptFile(path="a.jsonl", task_type="general/ask", weight=3), PromptFile(path="b.jsonl")]
+    ask, seen = asker(_says((7, 2), "stop"))
+    lines = from_base.written(_point(), ask, from_base.asked(files, tmp_path), FromBase(n=3), 0)
+    assert [r.prompt.text for r in seen] == ["<user>one?", "<user>two?", "<user>three?"]
+    from_base.keep(tmp_path / "made", lines)
+    made = [(s.task_type, s.factor) for s in from_base.samples(tmp_path / "made", 64)]
+    assert made == [("general/ask", 3), ("c/d", 3), (None, 1)]
+
+
+def test_prompts_that_ask_nothing_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [chat("two?", "y")])
+    (tmp_path / "t.txt").write_text("some text")
+    with pytest.raises(UsageError, match=r"/t\.txt: asks nothing; name chats or pairs"):
+        from_base.asked([PromptFile(path="a.jsonl"), PromptFile(path="t.txt")], tmp_path)
+    (tmp_path / "s.jsonl").write_text(r'{"prompt": "a\ud800b", "answer": "x"}')
+    with pytest.raises(UsageError, match=r"/s\.jsonl:1: holds '\\ud800', half of a character"):
+        from_base.asked([PromptFile(path="s.jsonl")], tmp_path)
 
 
 def test_kept_samples_that_were_changed_are_not_used(tmp_path: Path) -> None:
@@ -150,6 +174,55 @@ def test_without_a_check_an_answer_still_has_to_be_one(tmp_path: Path) -> None:
     assert [x.get("provenance", {}).get("why") for x in made.lines] == [
         "it is empty", "passed its check", "it is refused", None, "it is truncated"
     ]  # fmt: skip
+
+
+def test_the_answer_that_is_learnt_is_the_one_that_is_rewritten(tmp_path: Path) -> None:
+    rows = [
+        {"question": "6*7?", "answer": "42", "response": "I think that it is 42.", "output": 5},
+        {"prompt": "Translate", "input": "Hello", "output": "Hallo", "system": "Be kind"},
+        {"prompt": "Pick", "chosen": "good", "rejected": "bad"},
+    ]
+    ask, seen = asker(lambda r: Response(r.request_id, generations=(Generation("new", (1,), "stop"),)))
+    made = distil.rewritten(write(tmp_path / "d.jsonl", rows), _point(), ask, SelfDistillation(check="none"))
+    assert [(x.get("answer"), x.get("output"), x.get("chosen")) for x in made.lines] == [
+        ("new", 5, None), (None, "new", None), (None, None, "new")
+    ]  # fmt: skip
+    assert [x["provenance"]["original"] for x in made.lines] == ["42", "Hallo", "good"]
+    assert str(seen[1].prompt.text).startswith("<system>Be kind<user>Translate\nHello\n\nA correct answer is:\nHallo")
+
+
+def test_bad_lines_are_named_before_the_base_is_asked(tmp_path: Path) -> None:
+    bad: list[tuple[Any, str]] = [
+        ({"messages": "not json"}, "`messages` is a text that is not JSON"),
+        ({"messages": ["hi"]}, "turn 1 is not an object"),
+        ({"messages": [{"role": "user", "content": 5}]}, "turn 1 has no text"),
+        ({"prompt": 5, "answer": "a"}, "`prompt` is not a text"),
+        ({"prompt": "q", "answer": "a\ud800"}, "half of a character"),
+        ({"prompt": "q", "answer": "a", "weight": 0}, "`weight` is 0"),
+        ([1], "is not an object"),
+    ]
+    file = write(tmp_path / "d.jsonl", [LINES[0], *(example for example, _ in bad)])
+    file.write_text(file.read_text() + "{\n")
+    ask, seen = asker(_says((7, 2), "stop"))
+    with pytest.raises(ForgetbenchError) as caught:
+        distil.rewritten(file, _point(), ask, SelfDistillation())
+    told = str(caught.value).splitlines()
+    for number, (_, message) in enumerate([*bad, (None, "not JSON")], 2):
+        (line,) = [t for t in told if f"{file}:{number}: " in t]
+        assert message in line
+    assert not seen
+
+
+def test_prepare_reads_every_file_before_it_opens_the_base(tmp_path: Path) -> None:
+    write(tmp_path / "data.jsonl", LINES)
+    write(tmp_path / "bad.jsonl", [{"messages": ["hi"]}])
+    recipe = _recipe(data=[{"path": "data.jsonl"}, {"path": "bad.jsonl"}], self_distillation={})
+    with pytest.raises(UsageError, match=r"bad\.jsonl:1: turn 1 is not an object"):
+        prepare(recipe, tmp_path, str(tmp_path / "no base"), tmp_path / "out")
+    (tmp_path / "t.txt").write_text("some text")
+    recipe = _recipe(replay={"share": 0.1, "from_base": {"prompts": [{"path": "t.txt"}]}})
+    with pytest.raises(UsageError, match=r"t\.txt: asks nothing"):
+        prepare(recipe, tmp_path, str(tmp_path / "no base"), tmp_path / "out")
 
 
 def _recipe(**settings: Any) -> Recipe:

@@ -62,6 +62,19 @@ retention: {suite: standard, every: 50, on_fail: go_on}
     assert [f.path for f in ewc.files()] == ["d.jsonl", "e.jsonl"]
 
 
+def test_warm_up_is_the_share_in_whole_steps() -> None:
+    for percent in range(100):
+        given = {"base": "b", "data": [{"path": "d"}], "lr": 1, "steps": 1, "warmup": percent / 100}
+        recipe = Recipe.model_validate(given)
+        for steps in (1, 25, 50, 100, 400, 12345):
+            assert recipe.warmup_steps(steps) == -(-percent * steps // 100), (percent, steps)
+
+
+def test_a_weight_of_one_may_be_written_where_no_other_may(tmp_path: Path) -> None:
+    recipe = _load(tmp_path, GOOD + "held_out: [{path: h.jsonl, weight: 1}]\n")
+    assert recipe.held_out[0].weight == 1
+
+
 @pytest.mark.parametrize(
     ("change", "line", "message"),
     [
@@ -84,6 +97,14 @@ retention: {suite: standard, every: 50, on_fail: go_on}
         ("stop: {explosion: 1}\n", 5, "`stop.explosion` is 1"),
         ("retention: {suite: s, every: 5, on_fail: wait}\n", 5, "`retention.on_fail` is 'wait'"),
         ("packing: 1\n", 5, "`packing` is 1"),
+        ("held_out: [{path: h}, {path: i, weight: 2}]\n", 5, "`held_out.1.weight` is 2; leave it out"),
+        ("ewc: {files: [{path: e, weight: 0.5}]}\n", 5, "`ewc.files.0.weight` is 0.5; leave it out"),
+        ("ewc: {files: []}\n", 5, "name at least one file"),
+        (
+            "replay: {share: .1, from_base: {prompts: [{path: p, style: raw}]}}\n",
+            5,
+            "prompts.0.style` is 'raw'; leave it",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, change: str, line: int, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from forgetbench.errors import ForgetbenchError, ManyUsageErrors, UsageError
+from forgetbench.training.check.rows import row_of
 from forgetbench.training.recipe import Recipe
 from forgetbench.training.tokenise import Reading, Sample, Source, read_samples, token_ids, weigh
 from tests.training import tiny
@@ -82,6 +84,48 @@ def test_weights_and_task_types(tmp_path: Path) -> None:
     assert [(s.factor, s.task_type) for s in samples] == [(1.5, "a/b"), (0.5, "c")]
 
 
+def test_a_pair_has_all_that_stands_beside_it(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Hi?", "input": "there", "answer": "A", "response": "B", "output": 5},
+        {"prompt": "Hi?", "context": "there", "system": "Be kind", "chosen": "A", "rejected": "B"},
+    ]
+    for sample, before in zip(_read(tmp_path, rows), ("", "<|system|> Be kind<|end|>"), strict=True):
+        assert tiny.tokenizer().decode(sample.ids).startswith(f"{before}<|user|> Hi?\nthere<|end|>")
+        assert _learnt(sample) == " A<|end|>"
+    raw = _read(tmp_path, rows, style="raw")
+    assert [tiny.tokenizer().decode(s.ids) for s in raw] == ["Hi?\nthereA<|end|>", "Be kind\nHi?\nthereA<|end|>"]
+
+
+def test_what_is_checked_is_what_is_learnt(tmp_path: Path) -> None:
+    keys: list[tuple[str, Any]] = [
+        *((k, f"<{k}>") for k in ("prompt", "question", "instruction")),
+        *((k, f"<{k}>") for k in ("answer", "response", "completion", "output", "chosen")),
+        *((k, f"<{k}>") for k in ("input", "context", "system", "text")),
+    ]
+    rng = random.Random(0)
+    rows: list[dict[str, Any]] = []
+    while len(rows) < 60:
+        row = dict(rng.sample(keys, rng.randint(1, 8)))
+        asks = bool(row.keys() & {"prompt", "question", "instruction"})
+        answers = bool(row.keys() & {"answer", "response", "completion", "output", "chosen"})
+        if (asks and answers) or (not asks and "text" in row):
+            rows.append(row)
+    samples = _read(tmp_path, rows, style="raw", max_length=256)
+    for sample, row in zip(samples, rows, strict=True):
+        read = row_of(row, "d:1")
+        assert _learnt(sample) == f"{read.text[1:] if read.plain else read.answer}<|end|>"
+        assert (
+            tiny.tokenizer().decode(sample.ids)
+            == f"{read.text if read.plain else read.prompt + str(read.answer)}<|end|>"
+        )
+
+
+def test_weights_of_csv_cells(tmp_path: Path) -> None:
+    file = tmp_path / "w.csv"
+    file.write_text("prompt,answer,weight\nq,a,2\nq,a,\nq,a, 0.5\n")
+    assert [s.factor for s in read_samples([Source(file)], tiny.tokenizer(), Reading(64))] == [2, 1, 0.5]
+
+
 BAD: list[tuple[Any, str]] = [
     ({"messages": [U]}, "has no assistant turn"),
     ({"messages": [U, {**A, "content": " "}]}, "turn 2 is an empty answer"),
@@ -98,6 +142,13 @@ BAD: list[tuple[Any, str]] = [
     ({"other": 1}, "no field to train on: other"),
     ({"text": "abc", "weight": 0}, "`weight` is 0"),
     ({"text": "abc", "weight": True}, "`weight` is True"),
+    ({"text": "abc", "weight": "-1"}, "`weight` is '-1'"),
+    ({"text": "abc", "weight": "nan"}, "`weight` is 'nan'"),
+    ({"text": "abc", "weight": "two"}, "`weight` is 'two'"),
+    ({"text": "abc", "weight": 10**400}, "`weight` is 1000"),
+    ({"prompt": "Hi?", "input": 5, "answer": "x"}, "`input` is not a text"),
+    ({"prompt": "Hi?", "system": ["x"], "answer": "x"}, "`system` is not a text"),
+    ({"prompt": "Hi?", "output": 5}, "`output` is not a text"),
     ({"text": "abc", "task_type": "a/b/c"}, "one or two levels"),
     ({"text": "abc", "task_type": 7}, "write a text"),
     ([1], "is not an object"),
@@ -118,7 +169,7 @@ def test_all_bad_lines_are_named_at_once_and_many_are_cut(tmp_path: Path) -> Non
     with pytest.raises(ManyUsageErrors) as caught:
         _read(tmp_path, [row for row, _ in BAD[:5]])
     assert len(caught.value.errors) == 5
-    with pytest.raises(ManyUsageErrors, match="16 more mistakes"):
+    with pytest.raises(ManyUsageErrors, match=f"{2 * len(BAD) - 20} more mistakes"):
         _read(tmp_path, [row for row, _ in BAD] * 2)
 
 
@@ -142,6 +193,23 @@ def test_broken_lines_templates_and_empty_files(tmp_path: Path) -> None:
         read_samples([Source(tmp_path / "none.jsonl")], tiny.tokenizer(), Reading(64))
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        r'{"text": "a\ud800b"}',
+        r'{"prompt": "q\udc00", "answer": "a"}',
+        r'{"prompt": "q", "answer": "a\ud83d"}',
+        r'{"messages": [{"role": "user", "content": "x\ude00"}, {"role": "assistant", "content": "a"}]}',
+    ],
+)
+@pytest.mark.parametrize("style", ["auto", "raw"])
+def test_half_a_character_is_named_with_file_and_line(tmp_path: Path, row: str, style: Any) -> None:
+    file = tmp_path / "d.jsonl"
+    file.write_text('{"text": "whole \\ud83d\\ude00"}\n' + row + "\n")
+    with pytest.raises(UsageError, match=r"d\.jsonl:2: holds '\\ud.{3}', half of a character; mend"):
+        read_samples([Source(file, style=style)], tiny.tokenizer(), Reading(64))
+
+
 def _recipe(**settings: Any) -> Recipe:
     return Recipe.model_validate({"base": "b", "data": [{"path": "d"}], "lr": 1e-3, "steps": 1, **settings})
 
@@ -157,6 +225,16 @@ def test_weights_multiply_and_channels_are_task_types() -> None:
     assert channels == ("(none)", "a/b", "c")
     assert [float(d.weights.sum()) for d in documents] == pytest.approx([6, 2, 2])
     assert [channels[d.channel] for d in documents] == ["a/b", "c", "(none)"]
+
+
+def test_a_weight_of_a_task_type_that_no_sample_has_is_refused() -> None:
+    samples = [_sample([0, 1], "support/route"), _sample([0, 1])]
+    for key in ("suport", "support/rout", "support/routes", "rou", "(none)"):
+        recipe = _recipe(loss={"task_weights": {"support": 2, key: 5}})
+        with pytest.raises(UsageError) as caught:
+            weigh(samples, recipe, tiny.tokenizer(), None, 1, ())
+        told = f"loss.task_weights: {key}: no sample has this task_type; the samples have: (none), support/route"
+        assert str(caught.value) == told
 
 
 def test_token_weights_name_single_tokens() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forgetbench.training.data import examples, read_training
+from forgetbench.training.data import examples, keys_of, read_training
 
 ROLES = {
     "system": "system",
@@ -19,8 +19,6 @@ ROLES = {
     "gpt": "assistant",
 }
 """Roles that chat templates know, and what the share-GPT names stand for."""
-_PROMPTS = ("instruction", "prompt", "question")
-_ANSWERS = ("output", "response", "completion", "chosen", "answer")
 UNTYPED = "(none)"
 
 
@@ -88,14 +86,13 @@ def row_of(example: str | Mapping[str, Any], where: str) -> Row:
     for key in ("messages", "conversations"):
         if example.get(key) is not None:
             return Row(where, tuple(_turns(example[key])), task_type)
-    prompt = next((example[k] for k in _PROMPTS if example.get(k) is not None), None)
-    answer = next((example[k] for k in _ANSWERS if example.get(k) is not None), None)
-    if prompt is None and answer is None:
+    keys = keys_of(example)
+    if keys.question is None and (keys.answer is None or example.get("text") is not None):
         return Row(where, (Turn("", str(example.get("text") or "")),), task_type, plain=True)
     made: list[Turn] = []
     if isinstance(example.get("system"), str) and example["system"]:
         made.append(Turn("system", example["system"]))
-    more = example.get("input") or example.get("context")
+    prompt, answer, more = (None if key is None else example[key] for key in keys)
     if isinstance(prompt, str) and isinstance(more, str):
         prompt = f"{prompt}\n{more}"
     for value, role in ((prompt, "user"), (answer, "assistant")):
