@@ -44,8 +44,10 @@ def gather(
     model = load_model(base)
     stops_at(model, tokenizer, recipe.end_of_turn)
     rows = int(model.get_input_embeddings().weight.shape[0])
-    rowless = any(int(s.ids.max(initial=0)) >= rows for part in (target, replay, held_out) for s in part.samples)
-    documents, batches, pad_id = _laid_out(recipe, root, model, tokenizer, rowless=rowless)
+    samples = [s for part in (target, replay, held_out) for s in part.samples]
+    rowless = any(int(s.ids.max(initial=0)) >= rows for s in samples)
+    types = {s.task_type for s in samples}
+    documents, batches, pad_id = _laid_out(recipe, root, model, tokenizer, types, rowless=rowless)
     return Inputs(
         recipe=recipe,
         tokenizer=tokenizer,
@@ -97,14 +99,22 @@ def _part(files: Sequence[DataFile], recipe: Recipe, root: Path, tokenizer: Any)
     return Part(samples, lines)
 
 
-def _laid_out(recipe: Recipe, root: Path, model: Any, tokenizer: Any, *, rowless: bool) -> tuple[Any, Any, int]:
-    """Documents, batches and padding as the trainer itself makes them. `rowless`: there are tokens without a row of the
-    embedding, which is a finding of its own."""
+def _laid_out(
+    recipe: Recipe, root: Path, model: Any, tokenizer: Any, types: set[str | None], *, rowless: bool
+) -> tuple[Any, Any, int]:
+    """Documents, batches and padding as the trainer itself makes them.
+
+    types: task_types of the files. rowless: there are tokens without a row of the embedding, a finding of its own.
+    """
     from forgetbench.training import fit
 
     # A copy of the weights for KL, an adapter and an opened suite change no layout.
     off: dict[str, Any] = {"kl": None, "ewc": None, "self_distillation": None, "retention": None, "tensorboard": False}
     replay = recipe.replay if recipe.replay is not None and recipe.replay.files else None
+    if recipe.replay is not None and recipe.replay.from_base is not None:
+        # What the base will write may have task_types that no file has, and weighing refuses unknown ones.
+        weights = {k: w for k, w in recipe.loss.task_weights.items() if any(f"{t}/".startswith(f"{k}/") for t in types)}
+        off["loss"] = recipe.loss.model_copy(update={"task_weights": weights})
     if rowless:  # it reads the base's likelihoods
         off["stm_threshold"] = None
     laid = recipe.model_copy(update={**off, "method": "full", "replay": replay})

@@ -143,3 +143,13 @@ def test_the_retention_suite_is_looked_for_in_the_data_folder_of_the_call(tmp_pa
         for folder in (tmp_path / "there", None)
     ]
     assert states == ["pass", "fail"]
+
+
+def test_weights_of_what_the_base_will_write_are_no_mistake(tmp_path: Path) -> None:
+    prompts = {"prompts": [{"path": "p.jsonl", "task_type": "general/ask"}]}
+    replay = {"share": 0.2, "from_base": prompts}
+    file = _recipe(tmp_path, chats(), loss={"task_weights": {"general": 0.5, "a": 2.0}}, replay=replay)
+    tiny.write_jsonl(tmp_path / "p.jsonl", [{"prompt": "x", "answer": "y"}])
+    found = preflight(file, str(tmp_path / "base"))
+    assert "reading" not in {f.name for f in found.findings}
+    assert {span.weight for sample in found.samples for span in sample.spans if span.weight} == {2.0}
