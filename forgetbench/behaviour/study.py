@@ -69,7 +69,7 @@ def study(
     """
     notes: list[str] = []
     at_hand = answered(base.run, candidate.run)
-    groups = [*_answers(at_hand, base, candidate, embed, notes), *_options(base, candidate, seed)]
+    groups = [*_answers(at_hand, base, candidate, embed, notes), *_options(base, candidate, seed, notes)]
     if embed is not None:
         embed.close()  # its memory is for the models that rounds load
     own = _tokens(base) + _tokens(candidate)
@@ -131,7 +131,7 @@ def _answers(
     return made
 
 
-def _options(base: Side, candidate: Side, seed: int) -> list[Group]:
+def _options(base: Side, candidate: Side, seed: int, notes: list[str]) -> list[Group]:
     return [
         Group(
             "How sure it is among options",
@@ -139,7 +139,7 @@ def _options(base: Side, candidate: Side, seed: int) -> list[Group]:
             f"{task}, {scores.gold.size:,} items",
             option_measures(scores, seed=seed),
         )
-        for task, view, scores in option_scores(base, candidate)
+        for task, view, scores in option_scores(base, candidate, notes)
     ]
 
 
