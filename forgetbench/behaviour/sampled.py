@@ -12,8 +12,9 @@ from forgetbench.analysis.crossover import crossover_reading, pass_curves, pass_
 from forgetbench.analysis.joint import Expected, expected_change, table_of
 from forgetbench.analysis.measured import Measured
 from forgetbench.analysis.noise import noise_of_rates
-from forgetbench.analysis.outputs import Answered
+from forgetbench.analysis.outputs import Answered, common_samples
 from forgetbench.analysis.types import PairedScores
+from forgetbench.behaviour.texts import fully_sampled, usual
 from forgetbench.behaviour.types import SampledTask
 from forgetbench.types import GREEDY
 
@@ -34,6 +35,7 @@ def sampled_tasks(
 ) -> list[SampledTask]:
     """One for each task, view and temperature with several 0/1 samples of every item.
 
+    The few items of which a sample failed are left out: all others would count with fewer samples for them.
     answered: the texts by (task, view, decode_id), where they are at hand.
     """
     made = []
@@ -41,9 +43,14 @@ def sampled_tasks(
         if not (part.primary and part.binary) or part.decode_id == GREEDY:
             continue
         mask = ~(np.isnan(part.base) | np.isnan(part.candidate))
-        mask &= np.minimum(part.base_samples, part.candidate_samples) >= 2
+        for samples in (part.base_samples, part.candidate_samples):
+            if mask.any():
+                mask &= samples >= max(2, usual(np.rint(samples[mask]).astype(np.int64)))
         if mask.any():
-            made.append(_sampled(part.pick(mask), answered.get((part.task, part.view, part.decode_id), ()), seed))
+            kept = part.pick(mask)
+            names = {str(k) for k in kept.keys}
+            texts = answered.get((part.task, part.view, part.decode_id), ())
+            made.append(_sampled(kept, fully_sampled([a for a in texts if a.item in names]), seed))
     return made
 
 
@@ -63,7 +70,7 @@ def _sampled(part: PairedScores, texts: Sequence[Answered], seed: int) -> Sample
     names = [str(k) for k in part.keys]
     measures: list[Measured] = [*pass_measures(curves, part.base.size)]
     measures += empirical_support(base, candidate, part.clusters, names=names, seed=seed)
-    if texts:
+    if texts and common_samples(texts) > 1:
         measures.append(answer_entropy(texts, seed=seed))
     counts = [np.unique(t) for t in trials]
     even = all(c.size == 1 for c in counts) and np.unique(part.clusters).size == part.base.size and part.base.size > 1

@@ -23,7 +23,7 @@ from forgetbench.behaviour.fixed import count
 from forgetbench.behaviour.options import option_scores
 from forgetbench.behaviour.references import Along, Referred, referred, scores_of
 from forgetbench.behaviour.sampled import sampled_tasks
-from forgetbench.behaviour.texts import Decoded, answered, merged
+from forgetbench.behaviour.texts import Decoded, answered, fully_sampled, merged
 from forgetbench.behaviour.types import Behaviour, Group, Spending, Study
 from forgetbench.errors import UsageError
 from forgetbench.types import GREEDY, View
@@ -118,7 +118,11 @@ def _answers(
     made = []
     for view in _VIEWS:
         for decode_id in sorted({d for _, v, d in at_hand if v == view}, key=lambda d: (d != GREEDY, d)):
-            items = merged(at_hand, view, decode_id)
+            everything = merged(at_hand, view, decode_id)
+            items = fully_sampled(everything)
+            if len(items) < len(everything):
+                missed = f"{len(everything) - len(items):,} of {len(everything):,} items ({view}, {decode_id})"
+                notes.append(f"{missed} are not in how varied answers are: a sample of them failed")
             about = f"{len(items):,} items, {'greedy answers' if decode_id == GREEDY else decode_id}"
             if decode_id == GREEDY:
                 made.append(Group("How answers look", view, about, habit_measures(items)))

@@ -9,10 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from forgetbench.analysis.outputs import Answered, Output
+import numpy as np
+
+from forgetbench.analysis.outputs import SIDES, Answered, Output
 from forgetbench.types import Record
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from forgetbench.runs.store import Run
 
 _WORDS = re.compile(r"\w+|[^\w\s]")
@@ -40,6 +44,19 @@ def answered(base: Run, candidate: Run) -> dict[Decoded, list[Answered]]:
         if made:
             found[decoded] = made
     return found
+
+
+def usual(samples: NDArray[np.integer]) -> int:
+    """The number of samples that all items have but one, or one in 20: samples fail singly (an endpoint's time-out)."""
+    return int(np.sort(samples)[min(samples.size - 1, max(1, samples.size // 20))])
+
+
+def fully_sampled(items: Sequence[Answered]) -> list[Answered]:
+    """Without the few items of which a sample failed, which would lower k for all of the others."""
+    if not items:
+        return []
+    least = [usual(np.asarray([len(a.side(side)) for a in items])) for side in SIDES]
+    return [a for a in items if all(len(a.side(side)) >= k for side, k in zip(SIDES, least, strict=True))]
 
 
 Outputs = dict[str, tuple[list[Output], str | None]]
