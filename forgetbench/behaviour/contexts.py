@@ -17,7 +17,7 @@ from forgetbench.analysis.token_stats import SharedContext, shared_context
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import plan_item, request_id
 from forgetbench.rounds import Asker, Side
-from forgetbench.types import Prompt, Read, Reading, Request, Response
+from forgetbench.types import Prompt, Read, Reading, Request, Response, View
 
 if TYPE_CHECKING:
     from forgetbench.behaviour.fixed import FixedText
@@ -44,6 +44,8 @@ class Text:
     """Tokens of prompt and text."""
     cluster: str | None = None
     n_bytes: int | None = None
+    view: View = "ability"
+    """That an answer was given in; fixed texts are read as they are."""
 
 
 def same_tokens(base: Side, candidate: Side) -> bool:
@@ -111,9 +113,9 @@ def _answers(base: Side, candidate: Side) -> Iterator[Text]:
                 response = read(mine.request_id)
                 if response.generations and response.generations[0].token_ids:
                     ids = response.generations[0].token_ids
-                    yield Text(
-                        f"{item.key} ({job.view})", mine.prompt, ids, response.prompt_tokens + len(ids), item.cluster
-                    )
+                    cost = response.prompt_tokens + len(ids)
+                    name = f"{item.key} ({job.view})"
+                    yield Text(name, mine.prompt, ids, cost, item.cluster, view=job.view)
 
 
 def fixed_texts(texts: Sequence[FixedText], point: Checkpoint) -> list[Text]:

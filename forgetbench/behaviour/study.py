@@ -30,7 +30,9 @@ from forgetbench.types import GREEDY, View
 
 if TYPE_CHECKING:
     from forgetbench.analysis.outputs import Answered
+    from forgetbench.analysis.token_stats import SharedContext
     from forgetbench.analysis.types import Comparison
+    from forgetbench.behaviour.contexts import Text
     from forgetbench.behaviour.embedder import Embedder
     from forgetbench.behaviour.fixed import FixedText
     from forgetbench.belief.types import Divergence
@@ -186,11 +188,7 @@ def _distribution(
             contexts = read_both("answers-read", own, base, candidate, ask)
             if len(contexts) < len(own):
                 notes.append(f"{len(own) - len(contexts):,} of {len(own):,} answers could not be read by both")
-            if contexts:
-                about = f"{len(contexts):,} of the base's own answers, read by both"
-                name = _name_of(base)
-                measures = (*distribution_measures(contexts, seed=seed), *departure_measures(contexts, name, seed=seed))
-                found.append(Group("What it would say next", "ability", about, measures))
+            found += said_next(own, contexts, _name_of(base), seed=seed)
         else:
             notes.append("distributions are not compared: no prompt with a generated answer was the same for both")
         if texts:
@@ -206,6 +204,21 @@ def _distribution(
         if e.where != "engine":
             raise
         notes.append(f"distributions are not compared: the engine {e.problem}")
+    return found
+
+
+def said_next(
+    own: Sequence[Text], contexts: Sequence[SharedContext], name: Callable[[int], str] | None = None, *, seed: int = 0
+) -> list[Group]:
+    """The base's own answers, each view by itself: a chat that shares its template is no raw ability."""
+    view_of = {text.name: text.view for text in own}
+    found = []
+    for view in _VIEWS:
+        part = [c for c in contexts if view_of[c.item] == view]
+        if part:
+            about = f"{len(part):,} of the base's own answers, read by both"
+            measures = (*distribution_measures(part, seed=seed), *departure_measures(part, name, seed=seed))
+            found.append(Group("What it would say next", view, about, measures))
     return found
 
 
