@@ -74,7 +74,7 @@ def study(
     groups = [*_answers(at_hand, base, candidate, embed, notes), *_options(base, candidate, seed, notes)]
     if embed is not None:
         embed.close()  # its memory is for the models that rounds load
-    own = _tokens(base) + _tokens(candidate)
+    own = own_tokens(base) + own_tokens(candidate)
     if what.distribution:
         asked = referred(base, candidate, int(_REFERENCES * own), notes, seed=seed)
         along = Along(rounds, asked)
@@ -101,9 +101,13 @@ def study(
     )
 
 
-def _tokens(side: Side) -> int:
-    frame = side.run.records(columns=["n_prompt_tokens", "n_output_tokens"])
-    return int(np.nansum(frame.to_numpy(dtype=float)))
+def own_tokens(side: Side) -> int:
+    """That the checkpoint read and wrote for the comparison: K samples of one request read its prompt once."""
+    frame = side.run.records(columns=["request_id", "sample", "n_prompt_tokens", "n_output_tokens"])
+    unnamed = frame["request_id"].isna()  # imported: each record stands for itself
+    prompts = frame[unnamed | ~frame.duplicated(["request_id"])]["n_prompt_tokens"]
+    outputs = frame[unnamed | ~frame.duplicated(["request_id", "sample"])]["n_output_tokens"]
+    return int(np.nansum(prompts.to_numpy(dtype=float)) + np.nansum(outputs.to_numpy(dtype=float)))
 
 
 def _spent(rounds: Rounds, own: int) -> Spending | None:
