@@ -145,6 +145,19 @@ def test_a_failed_sample_takes_its_item_away_and_nothing_else() -> None:
         assert "answer_entropy" in [m.name for m in found.measures]
 
 
+def test_each_of_several_temperatures_is_named_in_its_sentence() -> None:
+    part = paired(np.arange(30) % (K + 1), np.arange(30) % 7, K)
+    hotter = replace(part, decode_id="T1/p1/K10")
+    assert [m.reading.split(":")[0] for m in sampled_tasks([part, hotter], {})] == [
+        "code (ability, T0.2/p1/K10)",
+        "code (ability, T1/p1/K10)",
+    ]
+    assert [m.reading.split(":")[0] for m in sampled_tasks([part, replace(part, view="chat")], {})] == [
+        "code (ability)",
+        "code (chat)",
+    ]
+
+
 def test_no_entropy_where_no_item_has_two_texts() -> None:
     part = paired(np.arange(30) % (K + 1), np.arange(30) % 7, K)
     (found,) = sampled_tasks([part], texts(part, range(30)))
