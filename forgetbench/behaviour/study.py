@@ -23,7 +23,15 @@ from forgetbench.behaviour.fixed import count
 from forgetbench.behaviour.options import option_scores
 from forgetbench.behaviour.references import Along, Referred, referred, scores_of
 from forgetbench.behaviour.sampled import sampled_tasks
-from forgetbench.behaviour.texts import Decoded, answered, fully_sampled, merged
+from forgetbench.behaviour.texts import (
+    Decoded,
+    answered,
+    fully_sampled,
+    has_unknown_tokens,
+    in_words,
+    kinds_of_tokens,
+    merged,
+)
 from forgetbench.behaviour.types import Behaviour, Group, Spending, Study
 from forgetbench.errors import UsageError
 from forgetbench.types import GREEDY, View
@@ -71,7 +79,7 @@ def study(
     """
     notes: list[str] = []
     at_hand = answered(base.run, candidate.run)
-    groups = [*_answers(at_hand, base, candidate, embed, notes), *_options(base, candidate, seed, notes)]
+    groups = [*looks(at_hand, base, candidate, embed, notes), *_options(base, candidate, seed, notes)]
     if embed is not None:
         embed.close()  # its memory is for the models that rounds load
     own = own_tokens(base) + own_tokens(candidate)
@@ -117,10 +125,21 @@ def _spent(rounds: Rounds, own: int) -> Spending | None:
     return Spending(sum(s.usage.requests for _, s in rounds.spent), tokens, tokens / own if own else 0.0)
 
 
-def _answers(
+def looks(
     at_hand: dict[Decoded, list[Answered]], base: Side, candidate: Side, embed: Embedder | None, notes: list[str]
 ) -> list[Group]:
+    """How answers look and how varied they are, for each view and decoding."""
     vocabulary = int((base.point.config.get("text_config") or base.point.config).get("vocab_size") or 0)
+    differ = not same_tokens(base, candidate)
+    if at_hand and (differ or has_unknown_tokens(at_hand)):
+        why = "the tokenizers differ" if differ else "an endpoint does not name its tokens"
+        notes.append(f"words stand for tokens in how answers look and vary: {why}")
+        at_hand = in_words(at_hand)
+        vocabulary = kinds_of_tokens(at_hand)
+    elif at_hand and not vocabulary:
+        notes.append(
+            "no EAD among how varied answers are: the base has no config.json that tells its vocabulary's size"
+        )
     made = []
     for view in _VIEWS:
         for decode_id in sorted({d for _, v, d in at_hand if v == view}, key=lambda d: (d != GREEDY, d)):
@@ -132,7 +151,7 @@ def _answers(
             about = f"{len(items):,} items, {'greedy answers' if decode_id == GREEDY else decode_id}"
             if decode_id == GREEDY:
                 made.append(Group("How answers look", view, about, habit_measures(items)))
-            measures = diversity_measures(items, vocabulary) if vocabulary else ()
+            measures = diversity_measures(items, vocabulary)
             if embed is not None and common_samples(items) > 1:
                 measures = (*measures, vendi_per_input(items, embed, embedder=embed.identity))
             made.append(Group("How varied answers are", view, about, measures))
