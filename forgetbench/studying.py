@@ -90,10 +90,11 @@ def studied(
             if id(comparison) in known:
                 continue
             part = asked if number == 0 else replace(asked, distribution=False, belief=False, drift=False)
+            taught = () if number else examples
             of = comparison.base.alias, comparison.candidate.alias
             if imported.is_imported(ws, of[0]) or imported.is_imported(ws, of[1]):
                 part = type(asked)(distribution=False)
-                examples = ()
+                taught = ()
             known[id(comparison)] = _one(
                 ws,
                 loaded,
@@ -103,7 +104,7 @@ def studied(
                 part,
                 say,
                 training,
-                () if number else examples,
+                taught,
                 embed,
                 use_cache=use_cache,
                 generate=generate,

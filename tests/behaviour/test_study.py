@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pandas as pd
 import pytest
 
+from forgetbench import imported, studying
 from forgetbench.analysis.distribution import distribution_measures
 from forgetbench.analysis.outputs import Answered, Output
 from forgetbench.behaviour.contexts import Text
 from forgetbench.behaviour.study import looks, own_tokens, said_next
+from forgetbench.behaviour.types import Study
 from forgetbench.types import Prompt
 from tests.analysis.null_worlds import contexts
 
@@ -80,3 +82,30 @@ def test_without_a_known_vocabulary_only_ead_is_left_out() -> None:
     (note,) = notes
     assert note.startswith("no EAD among")
     assert looks({}, sided(None), sided(None), None, []) == []
+
+
+@dataclass(frozen=True)
+class Judged:
+    comparisons: tuple[Any, ...]
+    against: dict[str, Any]
+
+
+def test_an_imported_candidate_takes_no_training_examples_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def one(*arguments: Any, **_: Any) -> Any:
+        given[arguments[4].candidate.alias] = arguments[8]
+        return arguments[4]
+
+    monkeypatch.setattr(studying, "_one", one)
+    monkeypatch.setattr(studying, "what", lambda _: Study())
+    monkeypatch.setattr(studying, "embedder", lambda _: None)
+    monkeypatch.setattr(imported, "is_imported", lambda _, alias: alias == "logged")
+    judged = []
+    for alias in ("logged", "sft"):
+        pair = SimpleNamespace(base=SimpleNamespace(alias="base"), candidate=SimpleNamespace(alias=alias))
+        judged.append(Judged((pair,), {"base": pair}))
+    nothing = cast("Any", None)
+    examples = cast("Any", ["a line"])
+    studying.studied(nothing, nothing, {}, {}, cast("Any", judged), nothing, examples=examples)
+    assert given == {"logged": (), "sft": ["a line"]}
