@@ -37,7 +37,7 @@ def check(ws: Workspace) -> None:
 
 
 def texts(ws: Workspace) -> list[FixedText]:
-    """The suite's fixed texts. Raises UsageError for what cannot be had."""
+    """The suite's fixed texts, one that is listed twice once. Raises UsageError for what cannot be had."""
     from forgetbench.behaviour.fixed import HUB, files_of, hub_texts, parse_hub
     from forgetbench.tasks.source import DataSource
 
@@ -47,8 +47,8 @@ def texts(ws: Workspace) -> list[FixedText]:
         if value.startswith(HUB):
             found += hub_texts(parse_hub(value, where), ws.cache, DataSource(offline=ws.offline), where)
         else:
-            found += files_of(ws.file(value), where)
-    return found
+            found += files_of(ws.file(value), where, value)
+    return list({text.name: text for text in found}.values())
 
 
 def embedder(ws: Workspace) -> Embedder | None:
@@ -90,10 +90,11 @@ def studied(
             if id(comparison) in known:
                 continue
             part = asked if number == 0 else replace(asked, distribution=False, belief=False, drift=False)
+            taught = () if number else examples
             of = comparison.base.alias, comparison.candidate.alias
             if imported.is_imported(ws, of[0]) or imported.is_imported(ws, of[1]):
                 part = type(asked)(distribution=False)
-                examples = ()
+                taught = ()
             known[id(comparison)] = _one(
                 ws,
                 loaded,
@@ -103,7 +104,7 @@ def studied(
                 part,
                 say,
                 training,
-                () if number else examples,
+                taught,
                 embed,
                 use_cache=use_cache,
                 generate=generate,

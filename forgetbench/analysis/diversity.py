@@ -237,12 +237,14 @@ def diversity_measures(
     embed: Embed | None = None,
     seed: int = 0,
 ) -> tuple[Measured, ...]:
-    """All of the above that the outputs allow: what compares samples of one item wants at least 2 of each."""
-    found = [ead_across_inputs(answered, vocabulary, seed=seed)]
+    """All of the above that the outputs allow: what compares samples of one item wants at least 2 of each, EAD a
+    vocabulary of known size (0: it is not known)."""
+    found = [ead_across_inputs(answered, vocabulary, seed=seed)] if vocabulary else []
     found.append(repetition_across(answered, seed=seed))
     found.append(compression_ratio(answered, decode, seed=seed))
     if common_samples(answered) > 1:
-        found.insert(0, ead_per_input(answered, vocabulary, seed=seed))
+        if vocabulary:
+            found.insert(0, ead_per_input(answered, vocabulary, seed=seed))
         found.append(distinct_k(answered, equivalence, seed=seed))
         if embed is not None:
             found.append(vendi_per_input(answered, embed, seed=seed))

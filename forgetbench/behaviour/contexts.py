@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forgetbench.analysis.token_stats import SharedContext, shared_context
+from forgetbench.engines.encode import Encoder
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import plan_item, request_id
 from forgetbench.rounds import Asker, Side
-from forgetbench.types import Prompt, Read, Reading, Request, Response
+from forgetbench.types import Prompt, Read, Reading, Request, Response, View
 
 if TYPE_CHECKING:
     from forgetbench.behaviour.fixed import FixedText
@@ -44,6 +45,8 @@ class Text:
     """Tokens of prompt and text."""
     cluster: str | None = None
     n_bytes: int | None = None
+    view: View = "ability"
+    """That an answer was given in; fixed texts are read as they are."""
 
 
 def same_tokens(base: Side, candidate: Side) -> bool:
@@ -111,33 +114,43 @@ def _answers(base: Side, candidate: Side) -> Iterator[Text]:
                 response = read(mine.request_id)
                 if response.generations and response.generations[0].token_ids:
                     ids = response.generations[0].token_ids
-                    yield Text(
-                        f"{item.key} ({job.view})", mine.prompt, ids, response.prompt_tokens + len(ids), item.cluster
-                    )
+                    cost = response.prompt_tokens + len(ids)
+                    name = f"{item.key} ({job.view})"
+                    yield Text(name, mine.prompt, ids, cost, item.cluster, view=job.view)
 
 
 def fixed_texts(texts: Sequence[FixedText], point: Checkpoint) -> list[Text]:
-    """Texts in pieces, as a checkpoint's tokenizer cuts them."""
+    """Texts in pieces, as a checkpoint's tokenizer cuts them; each after what opens every raw prompt (BOS), or without
+    such a token after its own first one."""
     tokenizer = point.tokenizer()
+    encoder = Encoder(tokenizer, point.spec.served.engine_args.get("add_bos_token"))
     found: list[Text] = []
     for fixed in texts:
         for number, start in enumerate(range(0, len(fixed.text), _PIECE)):
             piece = fixed.text[start : start + _PIECE]
             ids = tuple(int(i) for i in tokenizer(piece, add_special_tokens=False)["input_ids"])
-            if len(ids) < 2:
+            opened = _opening(encoder, piece, ids)
+            context, read = (opened, ids) if opened else (ids[:1], ids[1:])
+            if not read:
                 continue
-            first = len(tokenizer.decode(ids[:1]).encode())
+            first = 0 if opened else len(tokenizer.decode(context).encode())
             found.append(
                 Text(
                     f"{fixed.name}#{number}",
-                    Prompt(token_ids=ids[:1]),
-                    ids[1:],
-                    len(ids),
+                    Prompt(token_ids=context),
+                    read,
+                    len(context) + len(read),
                     cluster=fixed.name if len(texts) >= _CLUSTERS else None,
                     n_bytes=max(1, len(piece.encode()) - first),
                 )
             )
     return found
+
+
+def _opening(encoder: Encoder, text: str, ids: tuple[int, ...]) -> tuple[int, ...]:
+    """What stands before a text's own tokens where it is a raw prompt."""
+    (whole,) = encoder.prompts([Prompt(text=text)])
+    return whole[: len(whole) - len(ids)] if ids and whole[len(whole) - len(ids) :] == ids else ()
 
 
 def read_both(name: str, texts: Sequence[Text], base: Side, candidate: Side, ask: Asker) -> list[SharedContext]:

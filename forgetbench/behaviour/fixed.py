@@ -39,6 +39,7 @@ class FixedText:
     """One text, read whole."""
 
     name: str
+    """Its own: what both sides say of its pieces is found by it."""
     text: str
 
 
@@ -56,6 +57,8 @@ class HubTexts:
     @property
     def name(self) -> str:
         shown = self.dataset if self.revision is None else f"{self.dataset}@{self.revision}"
+        if self.field != "text":
+            return ":".join([shown, self.config or "", self.split, self.field])
         return ":".join([shown, *([self.config] if self.config else []), self.split])
 
 
@@ -69,8 +72,13 @@ def parse_hub(value: str, where: str) -> HubTexts:
     return HubTexts(dataset, revision or None, config or None, split or "train", field or "text")
 
 
-def files_of(path: Path, where: str) -> list[FixedText]:
-    """A file of UTF-8 text, or those of a folder that end in .txt or .md. Raises UsageError."""
+def files_of(path: Path, where: str, entry: str | None = None) -> list[FixedText]:
+    """A file of UTF-8 text, or those of a folder that end in .txt or .md. Raises UsageError.
+
+    entry: the path as the suite has it. Files are named by it and by their place in the folder, since two folders
+    may each have a notes.txt.
+    """
+    top = str(path) if entry is None else entry
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in _ENDINGS and p.is_file())
         if not files:
@@ -83,7 +91,8 @@ def files_of(path: Path, where: str) -> list[FixedText]:
     found = []
     for file in files:
         try:
-            found.append(FixedText(file.name, file.read_text(encoding="utf-8")))
+            name = top if file == path else f"{top.rstrip('/')}/{file.relative_to(path).as_posix()}"
+            found.append(FixedText(name, file.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError) as e:
             raise UsageError(str(file), f"cannot be read ({type(e).__name__})", "give files of UTF-8 text") from None
     return found
@@ -98,7 +107,9 @@ def hub_texts(wanted: HubTexts, cache: Path, source: DataSource, where: str) -> 
     kept = cache / "texts" / f"{digest([asdict(wanted), MOST_CHARACTERS, MOST_ROWS], 16)}.jsonl"
     if kept.is_file():
         lines = kept.read_text(encoding="utf-8").split("\n")
-        return [FixedText(**json.loads(line)) for line in lines if line.strip()]
+        rows = [json.loads(line) for line in lines if line.strip()]
+        # Kept ones of earlier versions do not name their field, so that two of a dataset would have one name.
+        return [FixedText(f"{wanted.name}:{row['name'].rpartition(':')[2]}", row["text"]) for row in rows]
     found = _first(_rows(wanted, source, where), wanted, where)
     kept.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(kept, "".join(json.dumps(asdict(t), ensure_ascii=False) + "\n" for t in found).encode())

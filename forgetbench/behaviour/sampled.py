@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from forgetbench.analysis.crossover import crossover_reading, pass_curves, pass_
 from forgetbench.analysis.joint import Expected, expected_change, table_of
 from forgetbench.analysis.measured import Measured
 from forgetbench.analysis.noise import noise_of_rates
-from forgetbench.analysis.outputs import Answered
+from forgetbench.analysis.outputs import Answered, common_samples
 from forgetbench.analysis.types import PairedScores
+from forgetbench.behaviour.texts import fully_sampled, usual
 from forgetbench.behaviour.types import SampledTask
 from forgetbench.types import GREEDY
 
@@ -34,16 +36,27 @@ def sampled_tasks(
 ) -> list[SampledTask]:
     """One for each task, view and temperature with several 0/1 samples of every item.
 
+    The few items of which a sample failed are left out: all others would count with fewer samples for them.
     answered: the texts by (task, view, decode_id), where they are at hand.
     """
-    made = []
+    parts = []
     for part in scores:
         if not (part.primary and part.binary) or part.decode_id == GREEDY:
             continue
         mask = ~(np.isnan(part.base) | np.isnan(part.candidate))
-        mask &= np.minimum(part.base_samples, part.candidate_samples) >= 2
+        for samples in (part.base_samples, part.candidate_samples):
+            if mask.any():
+                mask &= samples >= max(2, usual(np.rint(samples[mask]).astype(np.int64)))
         if mask.any():
-            made.append(_sampled(part.pick(mask), answered.get((part.task, part.view, part.decode_id), ()), seed))
+            parts.append(part.pick(mask))
+    decodings = Counter((part.task, part.view) for part in parts)
+    made = []
+    for part in parts:
+        names = {str(k) for k in part.keys}
+        texts = answered.get((part.task, part.view, part.decode_id), ())
+        # Of several temperatures each has its sentence, and they would look alike.
+        how = f"{part.view}, {part.decode_id}" if decodings[part.task, part.view] > 1 else part.view
+        made.append(_sampled(part, fully_sampled([a for a in texts if a.item in names]), how, seed))
     return made
 
 
@@ -53,7 +66,7 @@ def ks_of(samples: int) -> list[int]:
     return sorted({*range(1, min(samples, _ALL_KS) + 1), *powers, samples})
 
 
-def _sampled(part: PairedScores, texts: Sequence[Answered], seed: int) -> SampledTask:
+def _sampled(part: PairedScores, texts: Sequence[Answered], how: str, seed: int) -> SampledTask:
     sides = [(part.base, part.base_samples), (part.candidate, part.candidate_samples)]
     trials = [np.rint(samples).astype(np.int64) for _, samples in sides]
     hits = [np.rint(rate * k).astype(np.int64) for (rate, _), k in zip(sides, trials, strict=True)]
@@ -63,7 +76,7 @@ def _sampled(part: PairedScores, texts: Sequence[Answered], seed: int) -> Sample
     names = [str(k) for k in part.keys]
     measures: list[Measured] = [*pass_measures(curves, part.base.size)]
     measures += empirical_support(base, candidate, part.clusters, names=names, seed=seed)
-    if texts:
+    if texts and common_samples(texts) > 1:
         measures.append(answer_entropy(texts, seed=seed))
     counts = [np.unique(t) for t in trials]
     even = all(c.size == 1 for c in counts) and np.unique(part.clusters).size == part.base.size and part.base.size > 1
@@ -83,7 +96,7 @@ def _sampled(part: PairedScores, texts: Sequence[Answered], seed: int) -> Sample
         noise=noise,
         flicker=flicker,
         measures=tuple(measures),
-        reading=_reading(part, expected, flicker, crossover_reading(curves)),
+        reading=_reading(f"{part.task} ({how})", expected, flicker, crossover_reading(curves)),
     )
 
 
@@ -102,7 +115,7 @@ def flicker_range(part: PairedScores, expected: Expected) -> tuple[float, float]
     return low, high
 
 
-def _reading(part: PairedScores, expected: Expected | None, flicker: tuple[float, float] | None, crossing: str) -> str:
+def _reading(head: str, expected: Expected | None, flicker: tuple[float, float] | None, crossing: str) -> str:
     told = [crossing]
     if expected is not None:
         told.append(
@@ -111,4 +124,4 @@ def _reading(part: PairedScores, expected: Expected | None, flicker: tuple[float
         )
     if flicker is not None:
         told.append(f"{100 * flicker[0]:.0f} to {100 * flicker[1]:.0f} % of single-sample flips are sampling noise")
-    return f"{part.task} ({part.view}): {'; '.join(told)}"
+    return f"{head}: {'; '.join(told)}"

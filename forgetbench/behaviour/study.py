@@ -23,14 +23,24 @@ from forgetbench.behaviour.fixed import count
 from forgetbench.behaviour.options import option_scores
 from forgetbench.behaviour.references import Along, Referred, referred, scores_of
 from forgetbench.behaviour.sampled import sampled_tasks
-from forgetbench.behaviour.texts import Decoded, answered, merged
+from forgetbench.behaviour.texts import (
+    Decoded,
+    answered,
+    fully_sampled,
+    has_unknown_tokens,
+    in_words,
+    kinds_of_tokens,
+    merged,
+)
 from forgetbench.behaviour.types import Behaviour, Group, Spending, Study
 from forgetbench.errors import UsageError
 from forgetbench.types import GREEDY, View
 
 if TYPE_CHECKING:
     from forgetbench.analysis.outputs import Answered
+    from forgetbench.analysis.token_stats import SharedContext
     from forgetbench.analysis.types import Comparison
+    from forgetbench.behaviour.contexts import Text
     from forgetbench.behaviour.embedder import Embedder
     from forgetbench.behaviour.fixed import FixedText
     from forgetbench.belief.types import Divergence
@@ -69,10 +79,10 @@ def study(
     """
     notes: list[str] = []
     at_hand = answered(base.run, candidate.run)
-    groups = [*_answers(at_hand, base, candidate, embed, notes), *_options(base, candidate, seed)]
+    groups = [*looks(at_hand, base, candidate, embed, notes), *_options(base, candidate, seed, notes)]
     if embed is not None:
         embed.close()  # its memory is for the models that rounds load
-    own = _tokens(base) + _tokens(candidate)
+    own = own_tokens(base) + own_tokens(candidate)
     if what.distribution:
         asked = referred(base, candidate, int(_REFERENCES * own), notes, seed=seed)
         along = Along(rounds, asked)
@@ -99,9 +109,13 @@ def study(
     )
 
 
-def _tokens(side: Side) -> int:
-    frame = side.run.records(columns=["n_prompt_tokens", "n_output_tokens"])
-    return int(np.nansum(frame.to_numpy(dtype=float)))
+def own_tokens(side: Side) -> int:
+    """That the checkpoint read and wrote for the comparison: K samples of one request read its prompt once."""
+    frame = side.run.records(columns=["request_id", "sample", "n_prompt_tokens", "n_output_tokens"])
+    unnamed = frame["request_id"].isna()  # imported: each record stands for itself
+    prompts = frame[unnamed | ~frame.duplicated(["request_id"])]["n_prompt_tokens"]
+    outputs = frame[unnamed | ~frame.duplicated(["request_id", "sample"])]["n_output_tokens"]
+    return int(np.nansum(prompts.to_numpy(dtype=float)) + np.nansum(outputs.to_numpy(dtype=float)))
 
 
 def _spent(rounds: Rounds, own: int) -> Spending | None:
@@ -111,18 +125,33 @@ def _spent(rounds: Rounds, own: int) -> Spending | None:
     return Spending(sum(s.usage.requests for _, s in rounds.spent), tokens, tokens / own if own else 0.0)
 
 
-def _answers(
+def looks(
     at_hand: dict[Decoded, list[Answered]], base: Side, candidate: Side, embed: Embedder | None, notes: list[str]
 ) -> list[Group]:
+    """How answers look and how varied they are, for each view and decoding."""
     vocabulary = int((base.point.config.get("text_config") or base.point.config).get("vocab_size") or 0)
+    differ = not same_tokens(base, candidate)
+    if at_hand and (differ or has_unknown_tokens(at_hand)):
+        why = "the tokenizers differ" if differ else "an endpoint does not name its tokens"
+        notes.append(f"words stand for tokens in how answers look and vary: {why}")
+        at_hand = in_words(at_hand)
+        vocabulary = kinds_of_tokens(at_hand)
+    elif at_hand and not vocabulary:
+        notes.append(
+            "no EAD among how varied answers are: the base has no config.json that tells its vocabulary's size"
+        )
     made = []
     for view in _VIEWS:
         for decode_id in sorted({d for _, v, d in at_hand if v == view}, key=lambda d: (d != GREEDY, d)):
-            items = merged(at_hand, view, decode_id)
+            everything = merged(at_hand, view, decode_id)
+            items = fully_sampled(everything)
+            if len(items) < len(everything):
+                missed = f"{len(everything) - len(items):,} of {len(everything):,} items ({view}, {decode_id})"
+                notes.append(f"{missed} are not in how varied answers are: a sample of them failed")
             about = f"{len(items):,} items, {'greedy answers' if decode_id == GREEDY else decode_id}"
             if decode_id == GREEDY:
                 made.append(Group("How answers look", view, about, habit_measures(items)))
-            measures = diversity_measures(items, vocabulary) if vocabulary else ()
+            measures = diversity_measures(items, vocabulary)
             if embed is not None and common_samples(items) > 1:
                 measures = (*measures, vendi_per_input(items, embed, embedder=embed.identity))
             made.append(Group("How varied answers are", view, about, measures))
@@ -131,7 +160,7 @@ def _answers(
     return made
 
 
-def _options(base: Side, candidate: Side, seed: int) -> list[Group]:
+def _options(base: Side, candidate: Side, seed: int, notes: list[str]) -> list[Group]:
     return [
         Group(
             "How sure it is among options",
@@ -139,7 +168,7 @@ def _options(base: Side, candidate: Side, seed: int) -> list[Group]:
             f"{task}, {scores.gold.size:,} items",
             option_measures(scores, seed=seed),
         )
-        for task, view, scores in option_scores(base, candidate)
+        for task, view, scores in option_scores(base, candidate, notes)
     ]
 
 
@@ -182,11 +211,7 @@ def _distribution(
             contexts = read_both("answers-read", own, base, candidate, ask)
             if len(contexts) < len(own):
                 notes.append(f"{len(own) - len(contexts):,} of {len(own):,} answers could not be read by both")
-            if contexts:
-                about = f"{len(contexts):,} of the base's own answers, read by both"
-                name = _name_of(base)
-                measures = (*distribution_measures(contexts, seed=seed), *departure_measures(contexts, name, seed=seed))
-                found.append(Group("What it would say next", "ability", about, measures))
+            found += said_next(own, contexts, _name_of(base), seed=seed)
         else:
             notes.append("distributions are not compared: no prompt with a generated answer was the same for both")
         if texts:
@@ -202,6 +227,21 @@ def _distribution(
         if e.where != "engine":
             raise
         notes.append(f"distributions are not compared: the engine {e.problem}")
+    return found
+
+
+def said_next(
+    own: Sequence[Text], contexts: Sequence[SharedContext], name: Callable[[int], str] | None = None, *, seed: int = 0
+) -> list[Group]:
+    """The base's own answers, each view by itself: a chat that shares its template is no raw ability."""
+    view_of = {text.name: text.view for text in own}
+    found = []
+    for view in _VIEWS:
+        part = [c for c in contexts if view_of[c.item] == view]
+        if part:
+            about = f"{len(part):,} of the base's own answers, read by both"
+            measures = (*distribution_measures(part, seed=seed), *departure_measures(part, name, seed=seed))
+            found.append(Group("What it would say next", view, about, measures))
     return found
 
 

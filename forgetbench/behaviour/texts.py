@@ -9,10 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from forgetbench.analysis.outputs import Answered, Output
+import numpy as np
+
+from forgetbench.analysis.outputs import SIDES, Answered, Output
 from forgetbench.types import Record
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from forgetbench.runs.store import Run
 
 _WORDS = re.compile(r"\w+|[^\w\s]")
@@ -25,21 +29,54 @@ MOST_ITEMS = 2_000
 def answered(base: Run, candidate: Run) -> dict[Decoded, list[Answered]]:
     """Items that both sides answered with a text, by (task, view, decode_id), in the order of the suite.
 
-    Of ranked options there is no text. Infra errors are left out. Where an endpoint does not name its tokens, words
-    stand for them on both sides.
+    Of ranked options there is no text. Infra errors are left out.
     """
     sides = [_outputs(run) for run in (base, candidate)]
     found: dict[Decoded, list[Answered]] = {}
     for decoded, items in sides[0].items():
         other = sides[1].get(decoded, {})
-        if _unknown(items) or _unknown(other):
-            items, other = _in_words(items), _in_words(other)
         common = [key for key in items if key in other]
         step = -(-len(common) // MOST_ITEMS) if common else 1
         made = [Answered(key, tuple(items[key][0]), tuple(other[key][0]), items[key][1]) for key in common[::step]]
         if made:
             found[decoded] = made
     return found
+
+
+def has_unknown_tokens(parts: Mapping[Decoded, Sequence[Answered]]) -> bool:
+    """Whether tokens are only counted somewhere: an endpoint does not name them."""
+    return any(i < 0 for items in parts.values() for a in items for o in (*a.base, *a.candidate) for i in o.token_ids)
+
+
+def in_words(parts: Mapping[Decoded, Sequence[Answered]]) -> dict[Decoded, list[Answered]]:
+    """Words and marks in the place of tokens, each under a number of its own, on both sides of everything: equal
+    texts are equal whoever cut them."""
+
+    def words(o: Output) -> Output:
+        return replace(o, token_ids=tuple(crc32(w.encode("utf-8", "replace")) for w in _WORDS.findall(o.text)))
+
+    return {
+        decoded: [replace(a, base=tuple(map(words, a.base)), candidate=tuple(map(words, a.candidate))) for a in items]
+        for decoded, items in parts.items()
+    }
+
+
+def kinds_of_tokens(parts: Mapping[Decoded, Sequence[Answered]]) -> int:
+    """How many different ones both sides use."""
+    return len({i for items in parts.values() for a in items for o in (*a.base, *a.candidate) for i in o.token_ids})
+
+
+def usual(samples: NDArray[np.integer]) -> int:
+    """The number of samples that all items have but one, or one in 20: samples fail singly (an endpoint's time-out)."""
+    return int(np.sort(samples)[min(samples.size - 1, max(1, samples.size // 20))])
+
+
+def fully_sampled(items: Sequence[Answered]) -> list[Answered]:
+    """Without the few items of which a sample failed, which would lower k for all of the others."""
+    if not items:
+        return []
+    least = [usual(np.asarray([len(a.side(side)) for a in items])) for side in SIDES]
+    return [a for a in items if all(len(a.side(side)) >= k for side, k in zip(SIDES, least, strict=True))]
 
 
 Outputs = dict[str, tuple[list[Output], str | None]]
@@ -73,20 +110,6 @@ def _outputs(run: Run) -> Mapping[Decoded, Outputs]:
                 mine = found[record.task, record.view, record.decode_id]
                 mine.setdefault(str(record.key), ([], record.cluster))[0].append(output)
     return found
-
-
-def _unknown(items: Outputs) -> bool:
-    """Whether tokens are only counted: an endpoint does not name them."""
-    return any(i < 0 for outputs, _ in items.values() for o in outputs for i in o.token_ids)
-
-
-def _in_words(items: Outputs) -> Outputs:
-    """Words and marks in the place of tokens, each under a number of its own."""
-
-    def words(o: Output) -> Output:
-        return replace(o, token_ids=tuple(crc32(w.encode("utf-8", "replace")) for w in _WORDS.findall(o.text)))
-
-    return {key: ([words(o) for o in outputs], cluster) for key, (outputs, cluster) in items.items()}
 
 
 def _is_of(record: Record, decode: Mapping[str, object]) -> bool:

@@ -30,7 +30,8 @@ class Task(Protocol):
 
     A task may have more: `in_style(style)` where prompt and reading of answers differ by style in more than
     their rendering; `check_ready()`, which raises UsageError where its answers could not be scored, before any is
-    asked for; `warning`, a line that every run and comparison of it must show.
+    asked for; `warning`, a line that every run and comparison of it must show; `right_options(item)`, the places of the
+    right ones among a ranked item's options, where `doc["answer"]` is not the one place.
     """
 
     name: str
@@ -63,6 +64,18 @@ def in_style(task: Task, style: Style) -> Task:
     change = getattr(task, "in_style", None)
     styled: Task = task if change is None else change(style)
     return styled
+
+
+def right_options(task: Task, item: Item) -> tuple[int, ...]:
+    """Places of the right ones among a ranked item's options; empty where the task names none.
+
+    `item.gold` is for people ("B. Rome") and names no place.
+    """
+    own = getattr(_inner(task), "right_options", None)
+    if own is not None:
+        return tuple(own(item))
+    answer = item.doc.get("answer")
+    return (answer,) if isinstance(answer, int) and not isinstance(answer, bool) else ()
 
 
 def check_ready(tasks: Iterable[Task]) -> None:

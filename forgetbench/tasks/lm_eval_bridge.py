@@ -72,6 +72,11 @@ class LmEvalTask:
         leaf, position = self._where[item.key]
         return self._prompts[leaf].spec(position, self._style, num_fewshot)
 
+    def right_options(self, item: Item) -> tuple[int, ...]:
+        """As the task's YAML names them; the document's own fields may mean anything."""
+        leaf, position = self._where[item.key]
+        return tuple(gold_of(self._leaves[leaf], position)[0])
+
     def score(self, item: Item, response: Response) -> list[Judged]:
         """lm-eval's filters and `process_results` on the answers to all questions of the item."""
         failed = failed_samples(response)

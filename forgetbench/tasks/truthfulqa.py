@@ -87,6 +87,12 @@ class TruthfulQa:
         question = f"{_PRIMER}Q: {item.doc['question']}\nA:"
         return PromptSpec(form="rank", question=question, choices=tuple(item.doc["choices"]))
 
+    def right_options(self, item: Item) -> tuple[int, ...]:
+        """Places of the true answers, by mc2."""
+        mc2 = item.doc["mc2_targets"]
+        true = {c for c, label in zip(mc2["choices"], mc2["labels"], strict=True) if label}
+        return tuple(n for n, c in enumerate(item.doc["choices"]) if c in true)
+
     def score(self, item: Item, response: Response) -> list[Judged]:
         failed = failed_samples(response)
         if failed is not None:

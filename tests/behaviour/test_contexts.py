@@ -44,9 +44,28 @@ def test_without_a_file_only_equal_digests_count(tmp_path: Path) -> None:
     assert not same_tokens(base, nothing)  # type: ignore[arg-type]
 
 
+def reader(tokenizer: Any, **engine_args: Any) -> Any:
+    served = SimpleNamespace(served=SimpleNamespace(engine_args=engine_args))
+    return cast("Any", SimpleNamespace(tokenizer=lambda: tokenizer, spec=served))
+
+
+def test_fixed_texts_begin_as_raw_prompts_do() -> None:
+    """A model that always saw BOS is another one without it: its first tokens would cost bits that say nothing."""
+    tokenizer = make_tokenizer(bos=True)
+    text = "The quick brown fox. " * 50
+    pieces = fixed_texts([FixedText("a", text), FixedText("b", "x"), FixedText("c", "")], reader(tokenizer))
+    assert [p.name for p in pieces] == ["a#0", "a#1", "b#0"]  # after BOS one token can be read
+    assert {p.prompt.token_ids for p in pieces} == {(tokenizer.bos_token_id,)}
+    assert "".join(tokenizer.decode(list(p.token_ids)) for p in pieces) == text + "x"
+    assert sum(p.n_bytes or 0 for p in pieces) == len(text) + 1
+    assert all(p.cost == 1 + len(p.token_ids) for p in pieces)
+    bare = fixed_texts([FixedText("a", text)], reader(tokenizer, add_bos_token=False))
+    assert all(tokenizer.bos_token_id not in (p.prompt.token_ids or ()) for p in bare)
+
+
 def test_fixed_texts_are_cut_into_pieces_that_know_their_bytes() -> None:
     tokenizer = make_tokenizer(bos=False)
-    point = cast("Any", SimpleNamespace(tokenizer=lambda: tokenizer))
+    point = reader(tokenizer)
     text = "Übergröße, naïve café. " * 50
     pieces = fixed_texts([FixedText("a.txt", text), FixedText("b.txt", "x")], point)
     assert [p.name for p in pieces] == ["a.txt#0", "a.txt#1"]  # one token alone cannot be read

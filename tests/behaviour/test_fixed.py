@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from forgetbench import studying
 from forgetbench.behaviour import fixed
 from forgetbench.behaviour.fixed import FixedText, HubTexts, count, files_of, hub_texts, parse_hub
 from forgetbench.errors import UsageError
@@ -109,6 +111,28 @@ def test_no_more_is_read_than_the_bounds_say(monkeypatch: pytest.MonkeyPatch, tm
     assert found[-1].name == f"a/b@{COMMIT}:cfg:test:9"
     monkeypatch.setattr(fixed, "MOST_ROWS", 3)
     assert len(hub_texts(wanted, tmp_path, DataSource(), "x")) == 3
+
+
+def test_every_text_has_a_name_of_its_own(hub: Path, tmp_path: Path) -> None:
+    """Two sides are paired by it: texts of one name would be held against each other."""
+    for folder in ("one", "one/deep", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "notes.txt").write_text(folder, encoding="utf-8")
+    entries = ["one", "two", "two", "one/notes.txt", "hub:own/corpus", "hub:own/corpus::train:title"]
+    ws = SimpleNamespace(
+        suite_file=tmp_path / "suite.yaml",
+        suite=SimpleNamespace(study=SimpleNamespace(texts=entries)),
+        cache=tmp_path / "cache",
+        offline=True,
+        file=lambda value: tmp_path / value,
+    )
+    found = studying.texts(cast("Any", ws))
+    files = ["one/deep/notes.txt", "one/notes.txt", "two/notes.txt"]
+    rows = [f"own/corpus:{kind}:{n}" for kind in ("train", ":train:title") for n in (0, 2, 3)]
+    assert [t.name for t in found] == files + rows
+    for kept in (tmp_path / "cache" / "texts").iterdir():  # as a version without the field in its names left it
+        kept.write_text(kept.read_text(encoding="utf-8").replace("::train:title:", ":train:"), encoding="utf-8")
+    assert studying.texts(cast("Any", ws)) == found
 
 
 def test_a_field_that_is_not_there_or_no_text(hub: Path, tmp_path: Path) -> None:

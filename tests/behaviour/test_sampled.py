@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from forgetbench.analysis.outputs import Answered, Output
 from forgetbench.analysis.types import PairedScores
 from forgetbench.behaviour.sampled import flicker_range, ks_of, sampled_tasks
+from forgetbench.behaviour.texts import fully_sampled, usual
 from forgetbench.types import ItemKey
 
 pytestmark = pytest.mark.unit
@@ -119,6 +123,54 @@ def test_single_answers_and_continuous_scores_have_no_curves() -> None:
 def test_no_flip_no_share() -> None:
     part = paired(np.zeros(5), np.full(5, K), K)
     assert flicker_range(part, None) is None  # type: ignore[arg-type]
+
+
+def texts(part: PairedScores, failed: Sequence[int] = ()) -> dict[tuple[str, str, str], list[Answered]]:
+    """Of K answers each; of `failed` items one is left."""
+    said = tuple(Output(f"answer {j % 3}", (j,)) for j in range(K))
+    made = [Answered(str(key), said[: 1 if n in failed else K], said) for n, key in enumerate(part.keys)]
+    return {("code", "ability", part.decode_id): made}
+
+
+def test_a_failed_sample_takes_its_item_away_and_nothing_else() -> None:
+    part = paired(np.arange(30) % (K + 1), np.arange(30) % 7, K)
+    (whole,) = sampled_tasks([part.pick(np.arange(30) != 4)], texts(part))
+    counts = part.base_samples.copy()
+    for left in (1, K - 1):  # too few for a curve, and one less than the others
+        counts[4] = left
+        (found,) = sampled_tasks([replace(part, base_samples=counts)], texts(part, [4]))
+        assert found == whole
+        assert found.curves.ks == tuple(range(1, K + 1))
+        assert found.expected is not None
+        assert "answer_entropy" in [m.name for m in found.measures]
+
+
+def test_each_of_several_temperatures_is_named_in_its_sentence() -> None:
+    part = paired(np.arange(30) % (K + 1), np.arange(30) % 7, K)
+    hotter = replace(part, decode_id="T1/p1/K10")
+    assert [m.reading.split(":")[0] for m in sampled_tasks([part, hotter], {})] == [
+        "code (ability, T0.2/p1/K10)",
+        "code (ability, T1/p1/K10)",
+    ]
+    assert [m.reading.split(":")[0] for m in sampled_tasks([part, replace(part, view="chat")], {})] == [
+        "code (ability)",
+        "code (chat)",
+    ]
+
+
+def test_no_entropy_where_no_item_has_two_texts() -> None:
+    part = paired(np.arange(30) % (K + 1), np.arange(30) % 7, K)
+    (found,) = sampled_tasks([part], texts(part, range(30)))
+    assert "answer_entropy" not in [m.name for m in found.measures]
+
+
+def test_only_few_items_may_be_left_out_for_the_sake_of_k() -> None:
+    assert [usual(np.asarray(c)) for c in ([1], [1, 8], [1, 8, 8], [1, 1, 8, 8], [1] * 2 + [8] * 38)] == [1, 8, 8, 1, 8]
+    said = tuple(Output("a", (1,)) for _ in range(8))
+    many = [Answered(str(n), said[: 3 if n % 2 else 8], said) for n in range(40)]
+    assert len(fully_sampled(many)) == 40
+    assert [a.item for a in fully_sampled([*many[::2], many[1]])] == [a.item for a in many[::2]]
+    assert fully_sampled([]) == []
 
 
 @pytest.mark.parametrize(("n", "last"), [(2, [1, 2]), (16, [15, 16]), (100, [64, 100]), (256, [128, 256])])

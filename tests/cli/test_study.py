@@ -33,7 +33,7 @@ def answer(request):
 """
 
 
-def _write(folder: Path, said: str, **suite: Any) -> Path:
+def _write(folder: Path, said: str, *, limit: int = 80, **suite: Any) -> Path:
     """A base that knows its sums, and a candidate that says `said` (an expression of n)."""
     config = copy.deepcopy(workspace.CONFIG)
     for alias, text in (("base", "str(n + 1)"), ("sft", said)):
@@ -41,7 +41,7 @@ def _write(folder: Path, said: str, **suite: Any) -> Path:
         config["models"][alias] = {"path": f"{alias}.py", "engine": "scripted"}
         config["models"][alias]["engine_args"] = {"script": f"{alias}.py"}
     changed = {**copy.deepcopy(workspace.SUITE), **suite}
-    changed["tasks"][0] |= {"limit": 80, "max_tokens": 60}
+    changed["tasks"][0] |= {"limit": limit, "max_tokens": 60}
     return workspace.write(folder, forgetbench__yaml=config, suite__yaml=changed)
 
 
@@ -152,10 +152,10 @@ def answer(request):
 
 
 def test_the_reference_loses_probability_before_an_answer_flips(run: Run, tmp_path: Path, capsys: Out) -> None:
-    config = _write(tmp_path, "str(n + 1)")
+    config = _write(tmp_path, "str(n + 1)", limit=200)
     for alias, p in (("base", 0.9), ("sft", 0.6)):
         (tmp_path / f"{alias}.py").write_text(FIRMNESS.replace("{p}", str(p)), encoding="utf-8")
-    flags = ("--config", str(config), "--samples", "8", "--no-cache")
+    flags = ("--config", str(config), "--samples", "16", "--no-cache")
     assert run("compare", "base", "sft", *flags, "--report", str(tmp_path / "r.html"), "--json") == 0
     found = _behaviour(capsys.readouterr().out)
     assert found["spent"]["share"] <= 0.15
@@ -177,8 +177,8 @@ def test_the_reference_loses_probability_before_an_answer_flips(run: Run, tmp_pa
 
 
 def test_references_that_an_engine_cannot_score_are_left_out(run: Run, tmp_path: Path, capsys: Out) -> None:
-    config = _write(tmp_path, "str(n + 1)")
-    assert run("compare", "base", "sft", "--config", str(config), "--samples", "8", "--json", "--no-cache") == 0
+    config = _write(tmp_path, "str(n + 1)", limit=200)
+    assert run("compare", "base", "sft", "--config", str(config), "--samples", "16", "--json", "--no-cache") == 0
     found = _behaviour(capsys.readouterr().out)
     assert not [m for m in found["measures"] if "reference" in m["name"]]
     assert [n for n in found["notes"] if n.startswith("the references of ")]
