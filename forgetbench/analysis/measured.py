@@ -27,6 +27,8 @@ from forgetbench.analysis.types import Interval
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from forgetbench.types import ItemKey
+
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
@@ -77,6 +79,15 @@ class Measured:
         and thousands of tokens prove a change of a hundredth of a nat. A convention of ours, no theory."""
         part = 0.0 if self.unit == "share" else SLIGHT_PART * abs(self.base or 0.0)
         return abs(self.difference) <= max(SLIGHT, part)
+
+
+def cluster_of(key: ItemKey, cluster: str | None) -> str:
+    """What counts as one where items are not paired by a comparison: an item's cluster, else its content.
+
+    `pairing` keeps copies apart where a task has few of them. Here they are one everywhere: that is never too sure,
+    and an item's cluster does not hang on which others are looked at.
+    """
+    return f"cluster/{cluster}" if cluster is not None else f"{key.task}/{key.content_hash}"
 
 
 def labels_of(clusters: Sequence[Hashable | None] | None, n: int) -> Integers:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forgetbench.analysis.measured import cluster_of
 from forgetbench.analysis.token_stats import SharedContext, shared_context
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import plan_item, request_id
@@ -111,9 +112,8 @@ def _answers(base: Side, candidate: Side) -> Iterator[Text]:
                 response = read(mine.request_id)
                 if response.generations and response.generations[0].token_ids:
                     ids = response.generations[0].token_ids
-                    yield Text(
-                        f"{item.key} ({job.view})", mine.prompt, ids, response.prompt_tokens + len(ids), item.cluster
-                    )
+                    cluster = cluster_of(item.key, item.cluster)
+                    yield Text(f"{item.key} ({job.view})", mine.prompt, ids, response.prompt_tokens + len(ids), cluster)
 
 
 def fixed_texts(texts: Sequence[FixedText], point: Checkpoint) -> list[Text]:

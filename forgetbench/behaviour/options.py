@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from forgetbench.analysis.measured import labels_of
+from forgetbench.analysis.measured import cluster_of, labels_of
 from forgetbench.analysis.option_scores import OptionScores
 from forgetbench.rounds import Side
 from forgetbench.types import View
@@ -23,11 +23,11 @@ def option_scores(base: Side, candidate: Side) -> Iterator[tuple[str, View, Opti
         specs = {str(item.key): (item, job.task.prompt(item, 0)) for item in job.items[:1]}
         if any(spec.form != "rank" or spec.also for _, spec in specs.values()):
             continue
-        gold: dict[str, tuple[int, str | None]] = {}
+        gold: dict[str, tuple[int, str]] = {}
         for item in job.items:
             choices = job.task.prompt(item, 0).choices
             if item.gold in choices:
-                gold[str(item.key)] = (choices.index(item.gold), item.cluster)
+                gold[str(item.key)] = (choices.index(item.gold), cluster_of(item.key, item.cluster))
         sides = [_logprobs(s, job.task.name, job.view) for s in (base, candidate)]
         common = [k for k in gold if all(k in s for s in sides)]
         common = [k for k in common if len(sides[0][k]) == len(sides[1][k]) > gold[k][0]]

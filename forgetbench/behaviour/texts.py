@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from forgetbench.analysis.measured import cluster_of
 from forgetbench.analysis.outputs import Answered, Output
 from forgetbench.types import Record
 
@@ -71,7 +72,7 @@ def _outputs(run: Run) -> Mapping[Decoded, Outputs]:
                     refused=record.outcome == "refused",
                 )
                 mine = found[record.task, record.view, record.decode_id]
-                mine.setdefault(str(record.key), ([], record.cluster))[0].append(output)
+                mine.setdefault(str(record.key), ([], cluster_of(record.key, record.cluster)))[0].append(output)
     return found
 
 
