@@ -11,6 +11,7 @@ from zlib import crc32
 
 from forgetbench.analysis.measured import cluster_of
 from forgetbench.analysis.outputs import Answered, Output
+from forgetbench.tasks.registry import CODE_TASKS
 from forgetbench.types import Record
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _outputs(run: Run) -> Mapping[Decoded, Outputs]:
                     extracted=record.extracted,
                     looped=_flag(record, "looped"),
                     refused=record.outcome == "refused",
+                    verbatim=record.task in CODE_TASKS,
                 )
                 mine = found[record.task, record.view, record.decode_id]
                 mine.setdefault(str(record.key), ([], cluster_of(record.key, record.cluster)))[0].append(output)

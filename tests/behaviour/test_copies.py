@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from forgetbench.analysis.measured import cluster_of
-from forgetbench.analysis.outputs import labels
+from forgetbench.analysis.outputs import Answered, labels
 from forgetbench.behaviour.references import referred, scores_of
 from forgetbench.behaviour.texts import answered
 from forgetbench.belief.find import _clusters
@@ -36,25 +36,35 @@ def count(codes: Any) -> int:
     return int(np.unique(codes).size)
 
 
-def test_texts(tmp_path: Path) -> None:
-    task = copied(tmp_path)
+def texts(folder: Path, name: str) -> list[Answered]:
+    task = copied(folder)
 
     def of(item: Item, number: int) -> Record:
         made = record(task, number, "ability", output="Lima")
-        return replace(made, occurrence=item.key.occurrence, request_id=str(number), cluster=item.cluster)
+        return replace(made, occurrence=item.key.occurrence, request_id=str(number), cluster=item.cluster, task=name)
 
     records = [of(item, number) for number, item in enumerate(task.load())]
     said = Response("r", (Generation("Lima", (1, 2), "stop"),))
     locations = {str(i): 0 for i in range(10 * N)}
     index = SimpleNamespace(locations=locations, reader=lambda: nullcontext(lambda _: said))
-    identity = SimpleNamespace(task="towns", view="ability", replicate=0, decode={"decode_id": "greedy"})
+    identity = SimpleNamespace(task=name, view="ability", replicate=0, decode={"decode_id": "greedy"})
     run: Any = SimpleNamespace(
         entries=[SimpleNamespace(identity=identity, state="complete")],
         read_records=lambda *_: records,
         responses=lambda _: index,
     )
     (found,) = answered(run, run).values()
+    return found
+
+
+def test_texts(tmp_path: Path) -> None:
+    found = texts(tmp_path, "towns")
     assert (len(found), count(labels(found))) == (10 * N, N)
+
+
+@pytest.mark.parametrize(("name", "verbatim"), [("towns", False), ("humaneval", True), ("mbpp_plus", True)])
+def test_programs_stand_as_they_are(tmp_path: Path, name: str, verbatim: bool) -> None:
+    assert {o.verbatim for a in texts(tmp_path, name) for o in (*a.base, *a.candidate)} == {verbatim}
 
 
 def test_references(tmp_path: Path) -> None:
