@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from forgetbench.analysis.equivalence import SAME_ANSWER, Equivalence
-from forgetbench.analysis.measured import Measured, doubt, mean_change, percent, totals_change
+from forgetbench.analysis.measured import Measured, doubt, mean_change, mean_share, percent, totals_change
 from forgetbench.analysis.outputs import SIDES, Answered, common_samples, labels
 from forgetbench.analysis.passk import pass_at_k
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from forgetbench.analysis.types import Interval
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
@@ -150,15 +152,8 @@ class _Share(NamedTuple):
 
 def _measured(share: _Share, labels: Integers, seed: int) -> Measured:
     n = labels.size
-    totals = np.column_stack([*share.candidate, *(share.base or (np.zeros(n), np.ones(n)))])
-
-    def change(sums: Floats) -> Floats:
-        bottoms = sums[:, 1::2]
-        shares = np.divide(sums[:, ::2], bottoms, out=np.zeros_like(bottoms), where=bottoms > 0.0)
-        difference: Floats = shares[:, 0] - shares[:, 1]
-        return difference
-
-    found = totals_change(totals, labels, change, seed=seed)
+    totals = np.column_stack([*share.candidate, *(share.base or ())])
+    found = _interval(share, totals, labels, seed)
     sums = totals.sum(axis=0)
     candidate = float(sums[0] / sums[1])
     base = float(sums[2] / sums[3]) if share.base else None
@@ -175,3 +170,22 @@ def _measured(share: _Share, labels: Integers, seed: int) -> Measured:
         n=n,
         higher_is=share.higher_is,
     )
+
+
+def _interval(share: _Share, totals: Floats, labels: Integers, seed: int) -> Interval | None:
+    """Over the items of the denominators alone: an item that neither side reaches tells nothing of what is kept, and
+    counted as one it made three of three look like a hundred. None: a denominator is of fewer than two clusters."""
+    inside = totals[:, 1::2] > 0.0
+    if min(np.unique(labels[side]).size for side in inside.T) < 2:
+        return None
+    counted = inside.any(axis=1)
+    totals, labels = totals[counted], labels[counted]
+    if share.base is None:  # 0/1 of each item: a share like any other
+        return mean_share(totals[:, 0], labels, seed=seed)
+
+    def change(sums: Floats) -> Floats:
+        bottoms = sums[:, 1::2]
+        difference: Floats = sums[:, 0] / bottoms[:, 0] - sums[:, 2] / bottoms[:, 1]
+        return difference
+
+    return totals_change(totals, labels, change, share=True, seed=seed)

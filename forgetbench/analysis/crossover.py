@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Counts = tuple[Integers, Integers]
 
 DRAWS = 2_000
+_TINY = 1e-12
+"""Changes below this are rounding."""
 _CHUNK = 4_000_000
 """Weights held at once while drawing: 32 MB."""
 
@@ -31,7 +33,8 @@ class Crossover(NamedTuple):
     """Where the curves change sides."""
 
     k: int | None
-    """k*: smallest k at which the side that is ahead at the first k is behind; None: it never is."""
+    """k*: smallest k at which the side that is ahead first (where the two are first unequal) is behind; None: it never
+    is."""
     low: int | None
     """95 % interval of k* among the draws that cross at all; None where none does."""
     high: int | None
@@ -84,7 +87,7 @@ def crossing_of(deltas: Floats) -> Integers:
 
     deltas: (rows, ks), the change of pass@k at each k.
     """
-    signs = np.sign(np.where(np.abs(deltas) < 1e-12, 0.0, deltas))
+    signs = np.sign(np.where(np.abs(deltas) < _TINY, 0.0, deltas))
     rows = np.arange(len(signs))
     ahead = signs[rows, (signs != 0).argmax(axis=1)]
     opposite = (signs == -ahead[:, None]) & (ahead != 0)[:, None]
@@ -154,7 +157,9 @@ def crossover_reading(curves: PassCurves) -> str:
     found = curves.crossover
     if found.k is None:
         return f"the curves do not cross up to k = {curves.ks[-1]}"
-    better = "candidate" if curves.change[0].delta > 0.0 else "base"
+    # Curves may begin with a tie, which puts nobody ahead.
+    first = next(c for c in curves.change if abs(c.delta) >= _TINY)
+    better = "candidate" if first.delta > 0.0 else "base"
     between = f" (95 % of the crossings between {found.low} and {found.high})" if found.low is not None else ""
     sure = "proven" if found.proven else f"not proven: {percent(found.probability)} of the resampled sets cross"
-    return f"the {better} is ahead at k = {curves.ks[0]} and behind from k = {found.k} on{between}; {sure}"
+    return f"the {better} is ahead at k = {first.k} and behind from k = {found.k} on{between}; {sure}"

@@ -11,18 +11,26 @@ from forgetbench.analysis.outputs import Output
 Equivalence = Callable[[Sequence[Output]], list[int]]
 """Class of each output, numbered from 0 in the order of first appearance."""
 
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_MARKS = str.maketrans("", "", string.punctuation.replace("-", "").replace(".", "").replace("/", ""))
+_ARTICLES = {"a", "an", "the"}
+_MEANT = "-./+*^=<>|&~#"
+"""Marks that make another answer: x < y is not x > y, C++ not C."""
+_MARKS = str.maketrans("", "", "".join(set(string.punctuation) - set(_MEANT)))
+_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3})(?=\S)(.+?)(?<=\S)\1(?!\w)")
+"""Markdown's: its stars are no operators."""
 
 
 def normalised(output: Output) -> str:
     """The extracted answer (the whole text where none was) in lower case, without punctuation, articles and blanks.
 
-    Minus, point and slash stay inside an answer: -1.5 is neither 15 nor 1/5. `1,000` and `1000` are the same.
+    Operators, point and slash stay inside an answer: -1.5 is neither 15 nor 1/5. `1,000` and `1000` are the same. An
+    article that is all there is stays: option A is an answer. Programs are compared as they stand.
     """
     answer = output.text if output.extracted is None else output.extracted
-    words = _ARTICLES.sub(" ", answer.lower().translate(_MARKS)).split()
-    return " ".join(words).rstrip(". ")
+    if output.verbatim:
+        return "\n".join(line.rstrip() for line in answer.strip("\r\n").splitlines())
+    words = _EMPHASIS.sub(r"\2", answer.lower()).translate(_MARKS).split()
+    kept = [word for word in words if word.rstrip(".") not in _ARTICLES] or words[-1:]
+    return " ".join(kept).rstrip(". ")
 
 
 def by_key(key: Callable[[Output], Hashable]) -> Equivalence:

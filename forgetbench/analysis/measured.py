@@ -13,17 +13,21 @@ repetition that no model made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from forgetbench.analysis.bootstrap import cluster_sums, studentised_draws
 from forgetbench.analysis.paired import ClusterEstimator, ScoreEstimator, interval
 from forgetbench.analysis.types import Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from forgetbench.types import ItemKey
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
@@ -77,6 +81,15 @@ class Measured:
         return abs(self.difference) <= max(SLIGHT, part)
 
 
+def cluster_of(key: ItemKey, cluster: str | None) -> str:
+    """What counts as one where items are not paired by a comparison: an item's cluster, else its content.
+
+    `pairing` keeps copies apart where a task has few of them. Here they are one everywhere: that is never too sure,
+    and an item's cluster does not hang on which others are looked at.
+    """
+    return f"cluster/{cluster}" if cluster is not None else f"{key.task}/{key.content_hash}"
+
+
 def labels_of(clusters: Sequence[Hashable | None] | None, n: int) -> Integers:
     """(n,) codes, equal where the clusters are; None (the whole or an entry): an item is a cluster of its own.
 
@@ -115,26 +128,62 @@ def share_change(base: Floats, candidate: Floats, labels: Integers, *, seed: int
     return _interval(d, labels, 1.0, seed)
 
 
+def mean_share(
+    values: Floats, labels: Integers, *, level: float = 0.95, draws: int = DRAWS, seed: int = 0
+) -> Interval | None:
+    """Interval of the mean of one side's values (n,) in [0, 1]; None: one cluster alone.
+
+    Bootstrap-t over clusters, never narrower than Clopper and Pearson's exact interval (1934) of mean * m successes in
+    m trials. m is the effective size: items over the design effect, which counts one more cluster that differs whole.
+    Alone the bootstrap covers 84 % (nominal 95) of 30 items that are right nine times in ten: where none or one of
+    them differs from the rest resampling shows too little.
+    """
+    from scipy.special import betaincinv
+
+    lattice = cluster_sums(values, labels).lattice()
+    groups, n, mean = lattice.groups, lattice.items, min(max(lattice.mean, 0.0), 1.0)
+    if groups < 2:
+        return None
+    tail = (1.0 - level) / 2.0
+    robust = lattice.robust_se**2 + float(lattice.counts @ lattice.sizes**2) / groups / n**2
+    size = (mean * (1.0 - mean) + 1.0 / groups) / robust
+    right, wrong = mean * size, (1.0 - mean) * size
+    low = float(betaincinv(right, wrong + 1.0, tail)) if mean > 0.0 else 0.0
+    high = float(betaincinv(right + 1.0, wrong, 1.0 - tail)) if mean < 1.0 else 1.0
+    upper, lower = np.quantile(studentised_draws(lattice, draws, seed), [1.0 - tail, tail])
+    se = lattice.regularised_se
+    low, high = min(low, mean - float(upper) * se), max(high, mean - float(lower) * se)
+    return clipped(Interval(low, high, level, "cluster bootstrap-t with Clopper-Pearson guard"), 0.0, 1.0)
+
+
 def totals_change(
-    totals: Floats, labels: Integers, statistic: Callable[[Floats], Floats], *, seed: int = 0
+    totals: Floats, labels: Integers, statistic: Callable[[Floats], Floats], *, share: bool = False, seed: int = 0
 ) -> Interval | None:
     """95 % interval of a smooth statistic of totals over items: a ratio of sums, exp of a mean, ...
 
-    totals: (n, p), what each item adds. `statistic` takes sums (rows, p) and gives the change (rows,).
+    totals: (n, p), what each item adds. `statistic` takes sums (rows, p) and gives the change (rows,). `share`: see
+    `influence_change`.
     """
     sums = cluster_totals(totals, labels)
     if len(sums) < 2:
         return None
     whole = sums.sum(axis=0)
-    return influence_change(float(statistic(whole[None, :])[0]), statistic(whole - sums), seed=seed)
+    return influence_change(float(statistic(whole[None, :])[0]), statistic(whole - sums), share=share, seed=seed)
 
 
-def influence_change(change: float, without: Floats, *, seed: int = 0) -> Interval | None:
-    """95 % interval of `change` from its values without each cluster, `without` (G,)."""
+def influence_change(change: float, without: Floats, *, share: bool = False, seed: int = 0) -> Interval | None:
+    """95 % interval of `change` from its values without each cluster, `without` (G,).
+
+    share: it is the change of a share, in [-1, 1]. Its interval is, and as in `share_change` it is never of width
+    zero: that no cluster moves it bounds what an unseen one could do by their number alone.
+    """
     groups = without.size
     if groups < 2:
         return None
     values = change + (groups - 1) * (without.mean() - without)
+    if share:
+        found = _interval(values, np.arange(groups), max(1.0, float(np.abs(values).max())), seed)
+        return clipped(found, -1.0, 1.0)
     return mean_change(np.zeros(groups), values, np.arange(groups), seed=seed)
 
 
@@ -148,7 +197,12 @@ def cluster_totals(totals: Floats, labels: Integers) -> Floats:
 
 def at_least_zero(found: Interval | None) -> Interval | None:
     """The interval of what cannot be negative, such as a divergence."""
-    return found and Interval(max(found.low, 0.0), max(found.high, 0.0), found.level, found.method)
+    return clipped(found, 0.0, math.inf)
+
+
+def clipped(found: Interval | None, low: float, high: float) -> Interval | None:
+    """The interval of what lies in [low, high]."""
+    return found and replace(found, low=min(max(found.low, low), high), high=min(max(found.high, low), high))
 
 
 def _interval(d: Floats, labels: Integers, scale: float, seed: int) -> Interval | None:

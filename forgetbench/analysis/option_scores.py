@@ -155,7 +155,7 @@ def _calibration(sides: list[Judgement], labels: Integers, bins: int, seed: int)
         difference: Floats = (gaps[:, 1] - gaps[:, 0]) / sums[:, -1]
         return difference
 
-    found = totals_change(totals, labels, change, seed=seed)
+    found = totals_change(totals, labels, change, share=True, seed=seed)
     base, candidate = (calibration_error(s.confidence, s.correct, bins) for s in sides)
     chance = calibrated_error(sides[1].confidence, bins)
     return Measured(

@@ -36,6 +36,8 @@ class Output:
     looped: bool | None = None
     """What scoring found (`Judged.extra`); None: looked at when asked."""
     refused: bool | None = None
+    verbatim: bool = False
+    """Every sign of the answer counts: it is a program."""
 
     @property
     def loops(self) -> bool:

@@ -6,11 +6,12 @@ and figure 3: unbiased from n >= k samples, c of which passed, 1 - C(n-c, k) / C
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from forgetbench.analysis.bootstrap import cluster_sums, studentised_draws
+from forgetbench.analysis.measured import mean_share
 from forgetbench.analysis.paired import ClusterEstimator, interval
 from forgetbench.analysis.types import Interval
 
@@ -62,24 +63,17 @@ def mean_pass_at_k(
     level: float = 0.95,
     seed: int = 0,
 ) -> PassAtK:
-    """Mean over items with its interval: bootstrap-t over items (or their clusters), the samples as they are.
+    """Mean over items with its interval over items or their clusters (`measured.mean_share`), the samples as they are.
 
-    It covers the choice of items and, since every item brings its own samples along, their sampling too.
+    It covers the choice of items and, since every item brings its own samples along, their sampling too. One cluster
+    alone: anything from 0 to 1.
     """
     values = pass_at_k(trials, successes, k)
     n = int(values.size)
-    labels = np.arange(values.size) if clusters is None else np.asarray(clusters)
-    lattice = cluster_sums(values, labels).lattice()
-    tail = (1.0 - level) / 2.0
-    if values.min() == values.max() and values[0] in (0.0, 1.0):
-        # No item differs, so resampling shows nothing: the exact binomial bound on clusters (Clopper-Pearson).
-        bound = float(tail ** (1.0 / lattice.groups))
-        return PassAtK(k, 1.0, bound, 1.0, n) if values[0] else PassAtK(k, 0.0, 0.0, 1.0 - bound, n)
-    draws = studentised_draws(lattice, DRAWS, seed)
-    upper, lower = np.quantile(draws, [1.0 - tail, tail])
-    se, mean = lattice.regularised_se, lattice.mean
-    low, high = max(0.0, mean - float(upper) * se), min(1.0, mean - float(lower) * se)
-    return PassAtK(k, mean, low, high, n)
+    labels = np.arange(n) if clusters is None else np.asarray(clusters)
+    found = mean_share(values, labels, level=level, draws=DRAWS, seed=seed)
+    low, high = (found.low, found.high) if found else (0.0, 1.0)
+    return PassAtK(k, math.fsum(values.tolist()) / n, low, high, n)
 
 
 class PassChange(NamedTuple):

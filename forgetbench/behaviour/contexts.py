@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forgetbench.analysis.measured import cluster_of
 from forgetbench.analysis.token_stats import SharedContext, shared_context
 from forgetbench.engines.encode import Encoder
 from forgetbench.errors import UsageError
@@ -116,7 +117,7 @@ def _answers(base: Side, candidate: Side) -> Iterator[Text]:
                     ids = response.generations[0].token_ids
                     cost = response.prompt_tokens + len(ids)
                     name = f"{item.key} ({job.view})"
-                    yield Text(name, mine.prompt, ids, cost, item.cluster, view=job.view)
+                    yield Text(name, mine.prompt, ids, cost, cluster_of(item.key, item.cluster), view=job.view)
 
 
 def fixed_texts(texts: Sequence[FixedText], point: Checkpoint) -> list[Text]:

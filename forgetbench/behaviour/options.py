@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forgetbench.analysis.measured import labels_of
+from forgetbench.analysis.measured import cluster_of, labels_of
 from forgetbench.analysis.option_scores import OptionScores
 from forgetbench.rounds import Side
 from forgetbench.tasks.base import right_options
@@ -64,7 +64,7 @@ def _right(job: TaskJob, sides: Sequence[Logprobs]) -> tuple[dict[str, tuple[int
         if len(places) > 1:
             several += 1
         elif places and 0 <= places[0] < n:
-            found[key] = places[0], item.cluster
+            found[key] = places[0], cluster_of(item.key, item.cluster)
     return found, several
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forgetbench.analysis.measured import labels_of
+from forgetbench.analysis.measured import cluster_of, labels_of
 from forgetbench.analysis.reference_scores import LEAST, ReferenceScores, log_of_sum
 from forgetbench.causes.gold import MOST_WORDS
 from forgetbench.errors import ForgetbenchError, UsageError
@@ -260,7 +260,7 @@ def scores_of(
             candidate=np.asarray([s[0] for _, _, s in both]),
             base_tokens=np.asarray([b[1] for _, b, _ in both], dtype=np.float64),
             candidate_tokens=np.asarray([s[1] for _, _, s in both], dtype=np.float64),
-            labels=labels_of([r.item.cluster for r, _, _ in both], len(both)),
+            labels=labels_of([cluster_of(r.item.key, r.item.cluster) for r, _, _ in both], len(both)),
             tasks=tuple(r.task for r, _, _ in both),
             both_right=np.asarray([r.both_right for r, _, _ in both], dtype=np.bool_),
         )

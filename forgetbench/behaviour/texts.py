@@ -11,7 +11,9 @@ from zlib import crc32
 
 import numpy as np
 
+from forgetbench.analysis.measured import cluster_of
 from forgetbench.analysis.outputs import SIDES, Answered, Output
+from forgetbench.tasks.registry import CODE_TASKS
 from forgetbench.types import Record
 
 if TYPE_CHECKING:
@@ -106,9 +108,10 @@ def _outputs(run: Run) -> Mapping[Decoded, Outputs]:
                     extracted=record.extracted,
                     looped=_flag(record, "looped"),
                     refused=record.outcome == "refused",
+                    verbatim=record.task in CODE_TASKS,
                 )
                 mine = found[record.task, record.view, record.decode_id]
-                mine.setdefault(str(record.key), ([], record.cluster))[0].append(output)
+                mine.setdefault(str(record.key), ([], cluster_of(record.key, record.cluster)))[0].append(output)
     return found
 
 

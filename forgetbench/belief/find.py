@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from forgetbench.analysis.measured import cluster_of, labels_of
 from forgetbench.belief.agreement import Agree, alias_match
 from forgetbench.belief.ask import (
     FRESH_BASE,
@@ -270,7 +271,5 @@ def _n_clusters(parted: Sequence[Parted]) -> int:
 
 
 def _clusters(items: Sequence[Item]) -> NDArray[np.int64]:
-    """(n,) codes: items that share a fact share one."""
-    codes: dict[object, int] = {}
-    names = [item.key if item.cluster is None else (item.cluster, "") for item in items]
-    return np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.int64)
+    """(n,) codes: items that share a fact, and copies of one question, share one."""
+    return labels_of([cluster_of(item.key, item.cluster) for item in items], len(items))

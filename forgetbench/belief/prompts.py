@@ -48,7 +48,16 @@ class FewShotDraw(Rewritten):
         self._draw, self._seed, self._sizes = draw, seed, sizes
 
     def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
-        """As the task's own where it has no examples to draw from."""
+        """As the task's own where it has no examples to draw from: none, or some that it writes into its question
+        itself (lm-eval's tasks, whose own number is OWN_SHOTS, below 0)."""
+        own = None
+        try:
+            own = self.task.prompt(item, num_fewshot)
+        except UsageError:  # so many are not there: as many as there are
+            if num_fewshot <= 0:
+                raise
+        if own is not None and (num_fewshot <= 0 or not own.shots):
+            return own
         spec = self._widest(item, num_fewshot)
         count = min(num_fewshot, len(spec.shots))
         tag = f"{self._seed}/{self._draw}/{item.key}"

@@ -20,11 +20,13 @@ from forgetbench.rounds import Asker, Question, Side, question
 from forgetbench.tasks.base import Task
 from forgetbench.tasks.items import KeyMaker
 from forgetbench.tasks.questions import question_of
-from forgetbench.types import Decode, Item, ItemKey, Judged, Message, PromptSpec, Response, View
+from forgetbench.types import Decode, Item, ItemKey, Judged, Message, Outcome, PromptSpec, Response, View
 
 ROUND = "probe"
 REPLICATE = 100
 """Of sampling seeds, so that no sample of a probe is one of the comparison's."""
+RAW_STOP = ("\nQ:", "\n\n")
+"""Where an answer to `Q: ... A:` ends: a checkpoint without a template goes on with questions of its own."""
 _SHORT = 30
 """Words of an output that is an answer as it stands; of a longer one what the task extracts is."""
 
@@ -86,11 +88,14 @@ class PlainTask:
 
     def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
         text = str(item.doc["prompt"])
-        stop = ("\nQ:", "\n\n")
-        return PromptSpec("generate", f"Q: {text}\nA:", chat_question=text, stop=stop, max_tokens=self._max_tokens)
+        return PromptSpec("generate", f"Q: {text}\nA:", chat_question=text, max_tokens=self._max_tokens)
 
     def score(self, item: Item, response: Response) -> list[Judged]:
-        return [Judged({}, "ok", g.text, g.text.strip() or None, "not scored") for g in response.generations]
+        found = []
+        for g in response.generations:
+            outcome: Outcome = "truncated" if g.finish_reason == "length" else "ok"
+            found.append(Judged({}, outcome, g.text, g.text.strip() or None, "not scored"))
+        return found
 
     def canonical(self, doc: Mapping[str, Any]) -> ItemKey | None:
         return None
@@ -127,15 +132,29 @@ def host_of(item: Item, base: Side, candidate: Side, view: View) -> Host | None:
 
 
 def plain_hosts(
-    name: str, questions: Sequence[str], base: Side, candidate: Side, *, max_tokens: int = 128
+    name: str,
+    questions: Sequence[str],
+    base: Side,
+    candidate: Side,
+    *,
+    max_tokens: int = 128,
+    answers: Sequence[Sequence[str]] | None = None,
 ) -> list[Host]:
-    """Questions without a task: in chat where a side has a template, else as `Q: ... A:`."""
+    """Questions without a task: in chat where a side has a template, else as `Q: ... A:`.
+
+    answers: of each question what it may be answered with. Nothing that stands in one ends an answer. In chat nothing
+    does but the end of the turn: a template's turns may hold blank lines.
+    """
     task = PlainTask(name, questions, max_tokens=max_tokens)
     jobs = [
         TaskJob(task, task.load(), "as_used", "chat" if side.point.has_chat_template else "raw")
         for side in (base, candidate)
     ]
-    return [Host(item, *jobs) for item in task.load()]
+    hosts = []
+    for item, known in zip(task.load(), answers or [()] * len(questions), strict=True):
+        raw = tuple(s for s in RAW_STOP if not any(s in answer for answer in known))
+        hosts.append(Host(item, *(replace(job, stop=() if job.style == "chat" else raw) for job in jobs)))
+    return hosts
 
 
 def ask_both(

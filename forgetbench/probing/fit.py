@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from forgetbench.analysis.leaks import words
 from forgetbench.analysis.significance import holm, mcnemar_exact
 from forgetbench.probing.asking import ask_both, plain_hosts
 from forgetbench.probing.modal import SLOT, forms_of, normal, p_text, shape_of
@@ -22,12 +23,13 @@ from forgetbench.probing.shares import share
 from forgetbench.probing.types import Echoed, Example, Learnt, Share, TrainingFit
 from forgetbench.rounds import Asker, Side
 from forgetbench.tasks.questions import question_of
-from forgetbench.types import GREEDY, ItemKey, Record
+from forgetbench.types import GREEDY, ItemKey, Judged, Record
 
 ROUND = "training-set"
 PER_TYPE = 200
 LONGEST = 60
-"""Words of a training answer that is asked for: word for word nobody repeats an essay."""
+"""Words of a training answer that is asked for: word for word nobody repeats an essay. A Chinese character is a word,
+and so are eight characters of a long one: both are a token or more."""
 MAX_TOKENS = 128
 FEWEST = 5
 """Wrong answers of a task_type that gets a row of its own."""
@@ -69,21 +71,34 @@ def _learnt(
         return [], 0, ["the training items were not asked: an imported run has no checkpoint"]
     if not base.point.has_chat_template:
         notes.append(f"{base.run.alias} has no chat template: it was asked the training items as `Q: ... A:`")
-    right: dict[str, set[str]] = {}
+    right: dict[str, dict[str, None]] = {}
     for example in training:
-        right.setdefault(example.prompt, set()).add(_comparable(example.answer, example.answer))
+        right.setdefault(example.prompt, {})[example.answer.strip()] = None
     chosen = _sampled(training, per_type, seed)
-    n_long = sum(len(e.answer.split()) > LONGEST for e in training)
+    n_long = sum(_is_long(e.answer) for e in training)
     if n_long:
         notes.append(f"{n_long:,} training answers of over {LONGEST} words are not asked for word for word")
-    hosts = plain_hosts("training", [e.prompt for e in chosen], base, candidate, max_tokens=MAX_TOKENS)
+    hosts = plain_hosts(
+        "training",
+        [e.prompt for e in chosen],
+        base,
+        candidate,
+        max_tokens=MAX_TOKENS,
+        answers=[list(right[e.prompt]) for e in chosen],
+    )
     heard = ask_both(base, candidate, ask, [(h, e.prompt) for h, e in zip(hosts, chosen, strict=True)], name=ROUND)
     by_type: dict[str, list[tuple[Example, bool, bool, str]]] = {}
+    n_cut = 0
     for example, both in zip(chosen, heard, strict=True):
         if both.base and both.candidate:
-            texts = [_comparable(side[0].output, example.answer) for side in both]
-            row = (example, texts[0] in right[example.prompt], texts[1] in right[example.prompt])
-            by_type.setdefault(example.task_type, []).append((*row, both.candidate[0].output.strip()))
+            known = [_as_trained(side[0], right[example.prompt]) for side in both]
+            if known[0] is None or known[1] is None:
+                n_cut += 1
+                continue
+            row = (example, known[0], known[1], both.candidate[0].output.strip())
+            by_type.setdefault(example.task_type, []).append(row)
+    if n_cut:
+        notes.append(f"{n_cut:,} training items are left out: an answer as trained so far ended at {MAX_TOKENS} tokens")
     made = []
     for task_type, rows in sorted(by_type.items()):
         only_base = sum(b and not c for _, b, c, _ in rows)
@@ -104,10 +119,25 @@ def _sampled(training: Sequence[Example], per_type: int, seed: int) -> list[Exam
     """Different prompts with an answer short enough, at most `per_type` of each task_type."""
     pools: dict[str, dict[str, Example]] = {}
     for example in training:
-        if len(example.answer.split()) <= LONGEST and normal(example.answer):
+        if not _is_long(example.answer) and normal(example.answer):
             pools.setdefault(example.task_type, {}).setdefault(example.prompt, example)
     rng = random.Random(seed)
     return [e for _, pool in sorted(pools.items()) for e in rng.sample(list(pool.values()), min(per_type, len(pool)))]
+
+
+def _is_long(answer: str) -> bool:
+    return len(words(answer)) > LONGEST or len(answer) > 8 * LONGEST
+
+
+def _as_trained(judged: Judged, answers: Iterable[str]) -> bool | None:
+    """Whether an output is one of the training answers; None: the limit cut it where it could still become one."""
+    open_ended = False
+    for answer in answers:
+        wanted, said = _comparable(answer, answer), _comparable(judged.output, answer)
+        if said == wanted:
+            return True
+        open_ended |= wanted.startswith(said)
+    return None if open_ended and judged.outcome == "truncated" else False
 
 
 def _comparable(output: str, answer: str) -> str:

@@ -104,15 +104,18 @@ def read_fields(question: str, patterns: Sequence[str]) -> dict[str, str]:
     {'attribute': 'Capital', 'subject': 'Peru'}
     """
     for pattern in patterns:
-        made, last, seen = "", 0, set()
+        # A field may have a name that a group of a pattern cannot have, such as 1: groups are numbered.
+        groups: dict[str, str] = {}
+        made, last = "", 0
         for hole in _HOLE.finditer(pattern):
             name = hole[2]
-            made += re.escape(pattern[last : hole.start()]) + (f"(?P={name})" if name in seen else f"(?P<{name}>.+?)")
-            seen.add(name)
+            again = groups.get(name)
+            group = groups.setdefault(name, f"g{len(groups)}")
+            made += re.escape(pattern[last : hole.start()]) + (f"(?P={group})" if again else f"(?P<{group}>.+?)")
             last = hole.end()
         found = re.fullmatch(made + re.escape(pattern[last:]), question.strip(), re.IGNORECASE)
-        if found and seen:
-            return found.groupdict()
+        if found and groups:
+            return {name: found[group] for name, group in groups.items()}
     return {}
 
 

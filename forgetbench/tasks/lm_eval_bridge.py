@@ -27,12 +27,14 @@ from forgetbench.tasks.items import Finder, KeyMaker
 from forgetbench.tasks.lm_eval_judge import choices_of, gold_of, judge
 from forgetbench.tasks.lm_eval_load import Leaf, load_leaves, version_of
 from forgetbench.tasks.lm_eval_metrics import common
-from forgetbench.tasks.lm_eval_prompts import Prompts, make_instances, samples
+from forgetbench.tasks.lm_eval_prompts import OWN_SHOTS, Prompts, make_instances, samples
 from forgetbench.types import Item, ItemKey, Judged, PromptSpec, Response, Style
 
 
 class LmEvalTask:
     """A task or group of lm-eval; see the module's docstring."""
+
+    default_num_fewshot: Mapping[Style, int] = {"raw": OWN_SHOTS, "chat": OWN_SHOTS}
 
     def __init__(
         self, bridged: str, *, name: str | None = None, include: Path | None = None, task_type: str | None = None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from forgetbench.analysis.answer_space import answer_entropy, answer_entropy_of, empirical_support
+from forgetbench.analysis.measured import Measured
 from forgetbench.analysis.outputs import Answered, Output
 from tests.analysis.null_worlds import outputs
 
@@ -130,3 +131,43 @@ def test_order_doubles_and_what_has_no_support() -> None:
     assert empirical_support((trials, base), (trials, np.zeros(40, dtype=np.int64)), np.arange(40)) == ()
     with pytest.raises(ValueError, match="at least 2 samples"):
         empirical_support((np.array([1]), np.array([1])), (np.array([1]), np.array([1])), np.arange(1))
+
+
+def _support(base: list[int], candidate: list[int], labels: np.ndarray | None = None) -> dict[str, Measured]:
+    """Of eight samples of each item."""
+    trials, n = np.full(len(base), 8), len(base)
+    found = empirical_support(
+        (trials, np.array(base)), (trials, np.array(candidate)), np.arange(n) if labels is None else labels
+    )
+    return {m.name: m for m in found}
+
+
+def test_items_that_nobody_reaches_make_no_interval_narrower() -> None:
+    few = _support([8, 8, 8], [8, 8, 8])
+    many = _support([8, 8, 8] + [0] * 97, [8, 8, 8] + [0] * 97)
+    for name, measured in few.items():
+        assert many[name].delta == measured.delta, name
+    kept = many["support_retention_rate"].delta
+    assert kept is not None
+    assert (kept.low, kept.high) == (pytest.approx(0.025 ** (1 / 3)), 1.0)  # Clopper and Pearson's, 3 of 3
+    at_half = many["support_retention_rate_4"].delta
+    assert at_half is not None
+    assert at_half.low < -0.3 < 0.3 < at_half.high
+
+
+def test_none_kept_and_one_alone() -> None:
+    none = _support([8, 8, 8, 0, 0, 0], [0, 0, 0, 8, 8, 8])["support_retention_rate"]
+    assert none.delta is not None
+    assert (none.delta.low, none.delta.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 3)))
+    assert {m.delta for m in _support([8] + [0] * 9, [8] + [0] * 9).values()} == {None}
+    copies = _support([8, 8, 8, 8], [8, 8, 8, 8], np.array([0, 0, 0, 0]))
+    assert {m.delta for m in copies.values()} == {None}
+
+
+def test_shares_stay_shares() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        base, candidate = (rng.integers(0, 9, 4) for _ in range(2))
+        for m in _support(base.tolist(), candidate.tolist(), rng.integers(0, 3, 4)).values():
+            if m.delta is not None:
+                assert (0.0 if m.base is None else -1.0) <= m.delta.low < m.delta.high <= 1.0

@@ -80,6 +80,16 @@ def test_crossings_of_rows_against_a_loop() -> None:
         assert found == expected
 
 
+def test_curves_that_begin_with_a_tie_name_the_side_that_is_ahead_after_it() -> None:
+    """pass@1 is equal; the candidate is ahead at k = 2 and 3, behind from 4 on."""
+    trials, base, candidate = np.full(4, 8), np.array([2, 2, 6, 2]), np.array([1, 5, 4, 2])
+    found = pass_curves((trials, base), (trials, candidate))
+    assert np.sign(np.round([c.delta for c in found.change[:5]], 9)).tolist() == [0, 1, 0, -1, -1]
+    assert crossover_reading(found).startswith("the candidate is ahead at k = 2 and behind from k = 4 on")
+    swapped = pass_curves((trials, candidate), (trials, base))
+    assert crossover_reading(swapped).startswith("the base is ahead at k = 2 and behind from k = 4 on")
+
+
 def test_equal_models_are_hardly_ever_proven_to_cross() -> None:
     found = [pass_curves(*same_law(seed), ks=(1, 8), draws=100).crossover for seed in range(40)]
     assert sum(c.proven for c in found) <= 1

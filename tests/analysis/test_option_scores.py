@@ -101,3 +101,17 @@ def test_what_cannot_be_scored(gold: list[int]) -> None:
     scores = np.array([[-1.0, -np.inf, -2.0], [-1.0, -1.0, -1.0]])
     with pytest.raises(ValueError):
         OptionScores(scores, scores, np.array(gold), np.arange(len(gold)))
+
+
+def test_errors_of_one_size_in_opposite_directions_are_no_proof_of_sameness() -> None:
+    """Every item differs, each side is off by as much: nothing that is left out moves the change."""
+    sure, unsure = np.log([0.7, 0.3]), np.log([0.3, 0.7])
+    scores = OptionScores(np.tile(sure, (20, 1)), np.tile(unsure, (20, 1)), np.zeros(20, dtype=np.int64), np.arange(20))
+    found = option_measures(scores)[0]
+    assert found.name == "calibration_error"
+    assert found.delta is not None
+    assert found.delta.low < found.difference < found.delta.high
+    flipped = OptionScores(np.tile(sure, (20, 1)), np.tile(sure, (20, 1)), np.zeros(20, dtype=np.int64), np.arange(20))
+    same = option_measures(flipped)[0].delta
+    assert same is not None
+    assert same.low < 0.0 < same.high

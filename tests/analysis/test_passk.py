@@ -95,3 +95,40 @@ def test_paired_change_of_pass_at_k() -> None:
     assert same.interval.low < 0.0 < same.interval.high
     with pytest.raises(ValueError, match="same items"):
         pass_at_k_change(base, (trials[:5], trials[:5]), 1)
+
+
+@pytest.mark.parametrize(("n", "p"), [(30, 0.9), (30, 0.1), (50, 0.93), (20, 0.8), (164, 0.95)])
+def test_interval_of_one_side_covers_near_the_ends(n: int, p: float) -> None:
+    """Items that always or never pass; summed over every number of them. The bootstrap alone: 84 % at n = 30."""
+    from scipy.stats import binom
+
+    covered = 0.0
+    for passed in range(n + 1):
+        chance = float(binom.pmf(passed, n, p))
+        if chance > 1e-4:
+            found = mean_pass_at_k(np.full(n, 4), np.repeat([4, 0], [passed, n - passed]), 4)
+            covered += chance * (found.low <= p <= found.high)
+    assert covered >= 0.949
+
+
+def test_clusters_that_pass_whole_cover() -> None:
+    rng = np.random.default_rng(5)
+    labels, held = np.repeat(np.arange(30), 5), 0
+    for seed in range(200):
+        passed = np.repeat(rng.random(30) < 0.9, 5) * 4
+        found = mean_pass_at_k(np.full(150, 4), passed, 4, clusters=labels, seed=seed)
+        held += found.low <= 0.9 <= found.high
+    assert held >= 188
+
+
+def test_one_item_more_that_passes_never_lowers_a_bound() -> None:
+    found = [mean_pass_at_k(np.full(40, 4), np.repeat([4, 0], [m, 40 - m]), 4) for m in range(41)]
+    for one, more in itertools.pairwise(found):
+        assert one.low <= more.low
+        assert one.high <= more.high
+    assert found[40].low > found[39].low
+
+
+def test_one_cluster_tells_nothing() -> None:
+    assert mean_pass_at_k(np.array([10]), np.array([5]), 1)[1:4] == (0.5, 0.0, 1.0)
+    assert mean_pass_at_k(np.array([10, 10]), np.array([10, 10]), 1, clusters=np.zeros(2))[2:4] == (0.0, 1.0)

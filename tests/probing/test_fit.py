@@ -14,7 +14,7 @@ from forgetbench.probing.fit import fit_to_training
 from forgetbench.probing.shares import difference, share
 from forgetbench.probing.training_lines import read_examples, taught
 from forgetbench.probing.types import Example, Form
-from forgetbench.types import Record
+from forgetbench.types import FinishReason, Generate, Generation, Record, Request, Response
 from tests.probing.world import FACTS, FakeAsker, World, build
 
 pytestmark = pytest.mark.unit
@@ -82,6 +82,59 @@ def test_requests_are_bounded_by_task_type(tmp_path: Path) -> None:
     assert len(asker.requests) == 20
     assert "1 training answers of over 60 words are not asked for word for word" in found.notes
     assert found == fit_to_training(world.base, world.candidate, [*TRAINING, long], asker, per_type=10)
+
+
+class Engine(FakeAsker):
+    """One that stops where it is told to, and ends after as many characters as tokens are asked for."""
+
+    def _response(self, request: Request) -> Response:
+        response = super()._response(request)
+        body = request.body
+        assert isinstance(body, Generate)
+        whole = response.generations[0].text
+        text = whole[: body.max_tokens]
+        end = min((text.index(s) for s in body.stop if s in text), default=None)
+        reason: FinishReason = "stop" if end is not None or text == whole else "length"
+        return replace(response, generations=(Generation(text[:end], (1,), reason),))
+
+
+def test_answers_with_blank_lines_are_learnt(tmp_path: Path) -> None:
+    world = with_records(tmp_path, {}, {})
+    training = [Example(f"Write letter {n}.", f"Dear {n},\n\nThanks.\nQ: why?", "all", f"t:{n}") for n in range(20)]
+    learnt = {e.prompt: e.answer for e in training}
+    asker = Engine(world, lambda t, s: "no\n\nQ: more", lambda t, s: learnt[t])
+    (row,) = fit_to_training(world.base, world.candidate, training, asker).learnt
+    assert (row.candidate.k, row.candidate.n, row.base.k) == (20, 20, 0)
+
+
+def test_a_base_stops_at_a_blank_line_where_no_training_answer_has_one(tmp_path: Path) -> None:
+    world = with_records(tmp_path, {}, {})
+    training = [Example("Recite.", "one\ntwo", "all", "t:1"), Example("Write.", "Dear,\n\nyes", "all", "t:2")]
+    learnt = {e.prompt: e.answer for e in training}
+    asker = Engine(world, lambda t, s: learnt[t] + "\n\nAnd so on", lambda t, s: learnt[t])
+    (row,) = fit_to_training(world.base, world.candidate, training, asker).learnt
+    assert (row.candidate.k, row.base.k) == (2, 1)
+
+
+def test_what_the_limit_cuts_is_no_under_fit(tmp_path: Path) -> None:
+    """Cut while it was as trained: left out. Cut after it had gone another way: not as trained."""
+    world = with_records(tmp_path, {}, {})
+    training = [Example(f"Recite {n}.", f"{n}:" + "abc " * 40, "all", f"t:{n}") for n in range(20)]
+    learnt = {e.prompt: e.answer for e in training}
+    asker = Engine(world, lambda t, s: "no", lambda t, s: learnt[t] if int(t[7:-1]) < 5 else "xyz " * 40)
+    found = fit_to_training(world.base, world.candidate, training, asker)
+    assert [(row.candidate.k, row.candidate.n) for row in found.learnt] == [(0, 15)]
+    assert "5 training items are left out: an answer as trained so far ended at 128 tokens" in found.notes
+
+
+@pytest.mark.parametrize("answer", ["好的" * 60, "0123456789" * 60])
+def test_a_long_answer_without_blanks_is_long(tmp_path: Path, answer: str) -> None:
+    world = with_records(tmp_path, {}, {})
+    found = fit_to_training(
+        world.base, world.candidate, [*TRAINING, Example("Say it", answer, "all", "t:1")], trained(world, 1)
+    )
+    assert [row.task_type for row in found.learnt] == ["support/route"]
+    assert "1 training answers of over 60 words are not asked for word for word" in found.notes
 
 
 def test_test_items_answered_with_training_answers(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ def test_reading_fields() -> None:
     assert read_fields("Who?", [pattern]) == {}
     assert read_fields("a-a", ["{x}-{x}"]) == {"x": "a"}
     assert read_fields("a-b", ["{x}-{x}"]) == {}
+    assert read_fields("1 of 2 or 1", ["{1} of {2nd} or {1}"]) == {"1": "1", "2nd": "2"}
+    assert read_fields("x of y", ["{g1} of {g0}"]) == {"g1": "x", "g0": "y"}
 
 
 YAML = """
