@@ -90,6 +90,16 @@ def test_all_mistakes_of_the_recipes_at_once_with_their_lines(tmp_path: Path) ->
     ("before", "after", "told"),
     [
         ("steps: 10", "epochs: 2", "experiment.yaml:8: `defaults.epochs` is not the arm's to say; write `steps`"),
+        (
+            "full: {train: {}}",
+            "v1.5: {train: {seed: 2}}\n  full: {train: {}}",
+            "experiment.yaml:10: `arms.v1.5.train.seed` is not the arm's to say",
+        ),
+        (
+            "slow: {train: {lr: 1e-4, steps: 7}}",
+            "slow:\n    train:\n      steps: 7\n      stop: {explosion: true,\n        held_out: {patience: 2}}",
+            "experiment.yaml:15: `arms.slow.train.stop.held_out` is not the arm's to say; every kept checkpoint is",
+        ),
         ("  steps: 10\n", "", "arm 'full' has no `steps`; write them there or in `defaults`"),
         ("data.jsonl", "no.jsonl", "arm 'full': there is no file no.jsonl; check the path"),
         ("of: full,", "of: noop,", "arm 'wise' merges 'noop', which is no trained arm; use some of full, slow"),
