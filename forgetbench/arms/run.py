@@ -26,12 +26,13 @@ from forgetbench.arms.score import graded
 from forgetbench.arms.worker import Workers
 from forgetbench.errors import ForgetbenchError, Interrupted, UsageError
 from forgetbench.runs.files import safe_name
-from forgetbench.training.base import weights_of
+from forgetbench.training.base import known_as, weights_of
 
 if TYPE_CHECKING:
     from forgetbench.checkpoints.checkpoint import Checkpoint
     from forgetbench.merging.types import Recipe as MergeRecipe
     from forgetbench.training.grading import Grader
+    from forgetbench.training.prepare import Where
 
 Say = Callable[[str], None]
 _PAUSE = 10.0
@@ -43,6 +44,8 @@ class GraderCall:
     """What `open_grader` is called with: a process of its own opens its own."""
 
     base: str
+    alias: str | None = None
+    """Of the base in forgetbench.yaml; None: it is a folder."""
     config: Path | None = None
     suite: str | None = None
     policy: str | None = None
@@ -50,6 +53,13 @@ class GraderCall:
     offline: bool = False
     limit: int | None = None
     use_cache: bool = True
+
+    @property
+    def where(self) -> Where:
+        """How trainings ask the base: as the grader does."""
+        from forgetbench.training.prepare import Where
+
+        return Where(self.alias, self.config, self.data_dir, self.offline)
 
     def open(self) -> Grader:
         from forgetbench.training.grading import open_grader
@@ -74,7 +84,8 @@ def grader_call(
     offline: bool = False,
     use_cache: bool = True,
 ) -> GraderCall:
-    """How the experiment's checkpoints are judged. Suite, policy and base may be files beside the experiment's."""
+    """How the experiment's checkpoints are judged. Suite, policy and base may be files beside the experiment's;
+    an alias of forgetbench.yaml goes before a folder of its name."""
     from forgetbench.config import CONFIG_NAME
 
     def beside(value: str | None) -> str | None:
@@ -82,10 +93,13 @@ def grader_call(
         return str(found.resolve()) if found is not None and found.exists() else value
 
     own = plan.root / CONFIG_NAME
+    file = config if config is not None else own if own.is_file() else None
     experiment = plan.experiment
+    alias = known_as(experiment.base, file)
     return GraderCall(
-        base=beside(experiment.base) or experiment.base,
-        config=config if config is not None else own if own.is_file() else None,
+        base=alias or beside(experiment.base) or experiment.base,
+        alias=alias,
+        config=file,
         suite=beside(experiment.suite),
         policy=beside(experiment.policy),
         data_dir=data_dir,
@@ -169,7 +183,7 @@ def _all(
     """What becomes of each job, as it ends."""
     if workers == 1 or len(jobs) < 2:
         for arm, seed in jobs:
-            yield _one(plan, out, grader, arm, seed, say)
+            yield _one(plan, out, call, grader, arm, seed, say)
         return
     children = Workers()
     with ThreadPoolExecutor(workers) as threads:
@@ -195,14 +209,14 @@ def _in_process(plan: Plan, out: Path, call: GraderCall, arm: str, seed: int) ->
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    return _one(plan, out, call.open(), arm, seed, say)
+    return _one(plan, out, call, call.open(), arm, seed, say)
 
 
-def _one(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say) -> Outcome:
+def _one(plan: Plan, out: Path, call: GraderCall, grader: Grader, arm: str, seed: int, say: Say) -> Outcome:
     """One arm with one seed, whatever becomes of it."""
     points: list[Graded] = []
     try:
-        for point in _points(plan, out, grader, arm, seed, lambda line: say(f"{arm}, seed {seed}: {line}")):
+        for point in _points(plan, out, call, grader, arm, seed, lambda line: say(f"{arm}, seed {seed}: {line}")):
             points.append(point)
     except Interrupted:
         raise
@@ -214,7 +228,7 @@ def _one(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say) -
     return Outcome(arm, seed, tuple(points))
 
 
-def _points(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say) -> Iterator[Graded]:
+def _points(plan: Plan, out: Path, call: GraderCall, grader: Grader, arm: str, seed: int, say: Say) -> Iterator[Graded]:
     folder = out / "arms" / safe_name(arm) / f"seed-{seed}"
     base = str(weights_of(grader.ws, grader.base))
     if arm in plan.noops:
@@ -222,7 +236,7 @@ def _points(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say
         places = [("base", Path(base))]
         folder = out / "arms" / safe_name(arm)
     elif arm in plan.recipes:
-        places = _trained(plan, folder, base, arm, seed, say)
+        places = _trained(plan, folder, base, call.where, arm, seed, say)
     else:
         places = _merged(plan, out, folder, grader, arm, seed, say)
     context = grader.context
@@ -239,7 +253,9 @@ def _points(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say
         yield Graded(label, str(place), grade)
 
 
-def _trained(plan: Plan, folder: Path, base: str, arm: str, seed: int, say: Say) -> list[tuple[str, Path]]:
+def _trained(
+    plan: Plan, folder: Path, base: str, where: Where, arm: str, seed: int, say: Say
+) -> list[tuple[str, Path]]:
     """Train, or go on; label and folder of each checkpoint that is graded."""
     import transformers
 
@@ -248,7 +264,7 @@ def _trained(plan: Plan, folder: Path, base: str, arm: str, seed: int, say: Say)
 
     transformers.utils.logging.disable_progress_bar()
     recipe = plan.recipe(arm, seed)
-    final = train(recipe, plan.root, base, folder, _seldom(say))
+    final = train(recipe, plan.root, base, folder, _seldom(say), where)
     for checkpoint in manifest.checkpoints(folder):
         manifest.drop_state(checkpoint)  # the run is over, and its optimizer is twice the weights in float32
     *inner, last = plan.steps(arm)

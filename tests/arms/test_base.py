@@ -1,0 +1,81 @@
+"""`base:` is the same weights, asked with the same settings, in train, ab and sweep."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from forgetbench.arms.config import load_experiment
+from forgetbench.arms.run import grader_call, run
+from forgetbench.cli.sweep import sweep
+from forgetbench.cli.train import find_base
+from forgetbench.errors import UsageError
+from forgetbench.training import fit
+from forgetbench.training.prepare import Where
+from forgetbench.training.recipe import load_recipe
+from tests.sweeping import tiny_world
+from tests.training import tiny
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Where | None]]:
+    """What trainings are begun with; none is."""
+    found: list[tuple[str, Where | None]] = []
+
+    def begun(recipe: Any, root: Any, base: str, output: Any, log_line: Any = None, where: Where | None = None) -> Path:
+        found.append((base, where))
+        raise UsageError("here", "that is all", "none")
+
+    monkeypatch.setattr(fit, "run", begun)
+    return found
+
+
+def _world(folder: Path) -> tuple[Path, Path]:
+    """A workspace whose alias `base` is one model, while the folder `base` beside the files is another."""
+    tiny.world(folder / "raw")
+    tiny_world.write(folder, folder / "raw" / "base")
+    shutil.copytree(folder / "raw" / "base", folder / "base")
+    experiment = {
+        "base": "base",
+        "suite": "suite.yaml",
+        "policy": "policy.yaml",
+        "target": {"task_types": "new", "view": "chat"},
+        "general": {"view": "chat"},
+        "seeds": [0],
+        "arms": {"full": {"train": {"data": [{"path": "new.jsonl"}], "lr": 1e-3, "steps": 2}}},
+    }
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(experiment))
+    return folder / "forgetbench.yaml", folder / "raw" / "base"
+
+
+def test_an_alias_goes_before_a_folder_and_brings_its_settings(
+    tmp_path: Path, calls: list[tuple[str, Where | None]]
+) -> None:
+    config, model = _world(tmp_path)
+    wanted = str(model), Where("base", config)
+    plan = load_experiment(tmp_path / "experiment.yaml")
+    run(plan, tmp_path / "out", grader_call(plan), say=lambda _: None)
+    assert calls.pop() == wanted
+    with pytest.raises(UsageError, match="that is all"):
+        sweep(tmp_path / "sweep.yaml")  # from another working directory: the config is the one beside the file
+    assert calls.pop() == wanted
+    found = find_base(load_recipe(tmp_path / "recipe.yaml"), tmp_path, config)
+    assert (str(found.folder), found.alias, found.config) == (*wanted[:1], "base", config)
+
+
+def test_without_such_an_alias_it_is_the_folder(tmp_path: Path, calls: list[tuple[str, Where | None]]) -> None:
+    config, model = _world(tmp_path)
+    config.write_text(config.read_text().replace("base:", "other:"))
+    wanted = str(tmp_path / "base"), Where(None, config)
+    plan = load_experiment(tmp_path / "experiment.yaml")
+    run(plan, tmp_path / "out", grader_call(plan), say=lambda _: None)
+    assert calls.pop() == wanted
+    with pytest.raises(UsageError, match="that is all"):
+        sweep(tmp_path / "sweep.yaml")
+    assert calls.pop() == wanted
