@@ -11,6 +11,7 @@ fails is named and does not end the others; the next call tries it again.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -229,19 +230,19 @@ def _one(plan: Plan, out: Path, call: GraderCall, grader: Grader, arm: str, seed
 
 
 def _points(plan: Plan, out: Path, call: GraderCall, grader: Grader, arm: str, seed: int, say: Say) -> Iterator[Graded]:
-    folder = out / "arms" / safe_name(arm) / f"seed-{seed}"
+    folder = out / "arms" / arm / f"seed-{seed}"  # a name is a harmless folder's (config_fields.py: check_name)
     base = str(weights_of(grader.ws, grader.base))
     if arm in plan.noops:
         # The same weights whatever the seed: asked once.
         places = [("base", Path(base))]
-        folder = out / "arms" / safe_name(arm)
+        folder = out / "arms" / arm
     elif arm in plan.recipes:
         places = _trained(plan, folder, base, call.where, arm, seed, say)
     else:
         places = _merged(plan, out, folder, grader, arm, seed, say)
     context = grader.context
     for label, place in places:
-        alias = safe_name(f"{plan.file.stem}-{folder.relative_to(out / 'arms')}-{label}".replace(" ", "-"))
+        alias = _alias(plan, f"{folder.relative_to(out / 'arms')}-{label}")
         digest = grader.point(alias, place)[1].digest if place.is_dir() else None
         grade = store.load(out, folder, label, context, digest)
         if grade is None:
@@ -251,6 +252,11 @@ def _points(plan: Plan, out: Path, call: GraderCall, grader: Grader, arm: str, s
             grade = graded(grader.grade(alias, place, say))
             store.save(out, folder, label, context, digest, grade)
         yield Graded(label, str(place), grade)
+
+
+def _alias(plan: Plan, place: str) -> str:
+    """What the grader calls a checkpoint. Letters of every script stay: two names must not fall together."""
+    return re.sub(r"[^\w.-]+", "_", f"{plan.file.stem}-{place}".replace(" ", "-")).strip("._") or "_"
 
 
 def _trained(
@@ -303,11 +309,11 @@ def _merged(
     wanted = plan.merges[arm]
     points = [flow.checkpoint(grader.ws, grader.base, to_run=True)]
     for name in wanted.of:
-        final = out / "arms" / safe_name(name) / f"seed-{seed}" / "final"
+        final = out / "arms" / name / f"seed-{seed}" / "final"
         wrong = manifest.damage(final)
         if wrong is not None:
             raise UsageError(f"arm '{arm}'", f"merges '{name}', which is not finished: {wrong}", "see what failed")
-        points.append(grader.point(safe_name(f"{plan.file.stem}-{name}-s{seed}-final"), final)[1])
+        points.append(grader.point(_alias(plan, f"{name}-s{seed}-final"), final)[1])
     found = []
     for recipe in wanted.recipes(seed):
         label = f"alpha {recipe.alpha:g}" if recipe.alpha is not None else "merged"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_an_alias_goes_before_a_folder_and_brings_its_settings(
 
 
 def test_without_such_an_alias_it_is_the_folder(tmp_path: Path, calls: list[tuple[str, Where | None]]) -> None:
-    config, model = _world(tmp_path)
+    config, _ = _world(tmp_path)
     config.write_text(config.read_text().replace("base:", "other:"))
     wanted = str(tmp_path / "base"), Where(None, config)
     plan = load_experiment(tmp_path / "experiment.yaml")
@@ -79,3 +80,22 @@ def test_without_such_an_alias_it_is_the_folder(tmp_path: Path, calls: list[tupl
     with pytest.raises(UsageError, match="that is all"):
         sweep(tmp_path / "sweep.yaml")
     assert calls.pop() == wanted
+
+
+def test_arms_have_folders_of_their_own_in_every_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _world(tmp_path)
+    file = tmp_path / "experiment.yaml"
+    experiment = yaml.safe_load(file.read_text())
+    names = ["微调", "混合", "rejeu", "réjeu", "a_", "a"]
+    experiment["arms"] = {name: dict(experiment["arms"]["full"]) for name in names}
+    file.write_text(json.dumps(experiment))  # YAML too, and without aliases
+    folders: list[Path] = []
+
+    def begun(recipe: Any, root: Any, base: Any, output: Path, *_: Any) -> Path:
+        folders.append(output)
+        raise UsageError("here", "that is all", "none")
+
+    monkeypatch.setattr(fit, "run", begun)
+    plan = load_experiment(file)
+    run(plan, tmp_path / "out", grader_call(plan), say=lambda _: None)
+    assert {f.relative_to(tmp_path / "out" / "arms").as_posix() for f in folders} == {f"{n}/seed-0" for n in names}
