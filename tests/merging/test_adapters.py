@@ -216,3 +216,25 @@ def test_full_weights_take_adapters_in(tmp_path: Path, alpha: float) -> None:
     dw, before = change(tuned), models.tensors(base.folder)
     for name, tensor in models.tensors(tmp_path / "out").items():
         np.testing.assert_allclose((tensor - before[name]).numpy(), alpha * dw.get(name, np.zeros(())), atol=1e-6)
+
+
+def test_adapters_of_different_layers_are_refused_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """peft keeps the modules of the first adapter's layers alone, and says nothing."""
+    a = make(tmp_path, "a", 1, layers_to_transform=[0])
+    b = make(tmp_path, "b", 2, layers_to_transform=[1])
+    told = r"model 'b': has layers_to_transform \[1\], 'a' \[0\]; leave out --adapters"
+    with pytest.raises(UsageError, match=told):
+        run([a, b], "cat", tmp_path / "out")
+    c = make(tmp_path, "c", 3, exclude_modules=["down_proj"])
+    with pytest.raises(UsageError, match=r"model 'c': has exclude_modules \['down_proj'\], 'd' None"):
+        run([make(tmp_path, "d", 4), c], "cat", tmp_path / "out")
+    same = [make(tmp_path, name, seed, layers_to_transform=[1]) for name, seed in (("e", 5), ("f", 6))]
+    _, found = run(same, "cat", tmp_path / "same")
+    assert found.keys() == change(same[0]).keys()
+    # Whatever else peft may leave out: what was written is compared with what was read.
+    monkeypatch.setattr("forgetbench.merging.adapters._WHERE", ())
+    with pytest.raises(
+        UsageError, match=r"model 'b': 4 of its tensors are not in peft's merged adapter, first .*\.1\."
+    ):
+        run([a, b], "cat", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
