@@ -17,6 +17,7 @@ from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.drift.weights import Weights, side_of
 from forgetbench.errors import UsageError
 from forgetbench.merging.adapters import merge_adapters
+from forgetbench.merging.merge import merge
 from forgetbench.merging.recipe import recipes
 from forgetbench.merging.types import Merged
 from tests.merging import models
@@ -238,3 +239,37 @@ def test_adapters_of_different_layers_are_refused_whole(tmp_path: Path, monkeypa
     ):
         run([a, b], "cat", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_on_a_tied_embedding_is_no_change_of_the_head(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    (recipe,) = recipes("linear", 2)
+    for tied in (True, False):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(
+            LlamaConfig(vocab_size=60, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=tied)
+        )  # fmt: skip
+        folder = tmp_path / f"tied-{tied}"
+        model.save_pretrained(folder / "base")
+        (folder / "base" / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            options = LoraConfig(r=2, target_modules=["embed_tokens"], init_lora_weights=False)
+            adapted = get_peft_model(model, options)
+            adapted.save_pretrained(folder / "a", save_embedding_layers=False)
+        base, a = models.point(folder / "base"), models.point(folder / "base", alias="a", adapter=str(folder / "a"))
+        if tied:
+            with pytest.raises(
+                UsageError, match="model 'a': has an adapter on the embedding, which is the output head"
+            ):
+                merge([base, a], recipe, folder / "out")
+            assert not (folder / "out").exists()
+        else:
+            merge([base, a], recipe, folder / "out")
+            found = models.tensors(folder / "out")
+            stored = models.tensors(folder / "base")
+            assert torch.equal(found["lm_head.weight"], stored["lm_head.weight"])
+            assert not torch.equal(found["model.embed_tokens.weight"], stored["model.embed_tokens.weight"])
