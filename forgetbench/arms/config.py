@@ -223,7 +223,9 @@ def _recipe(experiment: Experiment, name: str, own: Mapping[str, Any], file: Pat
     if errors:
         raise combined(errors)
     steps = wanted["steps"]
-    every = max(1, steps // experiment.checkpoints) if isinstance(steps, int) and not isinstance(steps, bool) else 1
+    whole = isinstance(steps, int) and not isinstance(steps, bool)
+    # To the nearest: rounded down, 5 checkpoints of 9 steps would leave more than half of the run to the last stretch.
+    every = max(1, round(steps / experiment.checkpoints)) if whole else 1
     keep = steps // every + 1 if isinstance(steps, int) and steps > 0 else 1
     told = {"base": experiment.base, "seed": experiment.seeds[0], "save_every": every, "keep": keep}
     found = validate(Recipe, {**wanted, **told}, file, _lines_of(name, own, lines))
