@@ -32,6 +32,7 @@ from forgetbench.training.base import known_as, weights_of
 if TYPE_CHECKING:
     from forgetbench.checkpoints.checkpoint import Checkpoint
     from forgetbench.merging.types import Recipe as MergeRecipe
+    from forgetbench.runs.store import Run
     from forgetbench.training.grading import Grader
     from forgetbench.training.prepare import Where
 
@@ -124,7 +125,7 @@ def run(plan: Plan, out: Path, call: GraderCall, *, workers: int = 1, say: Say =
     out.mkdir(parents=True, exist_ok=True)
     # A scheduler's SIGTERM has to end the children too.
     with sigterm_is_ctrl_c(), locked(out / ".lock", on_wait=lambda who: say(f"{out} is in use by {who}: waiting")):
-        grader.prepare(say)
+        _level_is_above(plan, grader, grader.prepare(say))
         experiment = plan.experiment
         trained = [(arm, seed) for arm in experiment.arms if arm not in plan.merges for seed in experiment.seeds]
         merged = [(arm, seed) for arm in plan.merges for seed in experiment.seeds]
@@ -167,6 +168,25 @@ def _check(plan: Plan, grader: Grader) -> None:
                     f"the suite asks nothing of {', '.join(selection.task_types) or 'the rest'} in the view {view}",
                     f"there it asks {known}",
                 )
+
+
+def _level_is_above(plan: Plan, grader: Grader, asked: Run) -> None:
+    """Raises UsageError for an `at:` in per cent that the base reaches already: no arm could be told apart there."""
+    from forgetbench.analysis.compare import compare_runs
+    from forgetbench.analysis.pairing import Selection
+    from forgetbench.arms.score import cells_of, score
+    from forgetbench.findings import scored_metrics
+
+    at = plan.experiment.at
+    if isinstance(at, str):
+        return
+    metrics = scored_metrics(grader.ws, grader.loaded)
+    itself = compare_runs(
+        asked, asked, suite=grader.ws.suite.name, selection=Selection(frozenset(metrics)), metrics=metrics
+    )
+    base = 100 * score(cells_of(itself), plan.experiment.target_items).base
+    if at <= base:
+        raise UsageError(f"{plan.file}: at", f"{at:g} is not above the base's target score, {base:.1f}", "raise it")
 
 
 # ---- one after the other, or side by side

@@ -17,6 +17,7 @@ from forgetbench.workspace import Workspace, model_of, open_workspace
 
 if TYPE_CHECKING:
     from forgetbench.checkpoints.checkpoint import Checkpoint
+    from forgetbench.runs.store import Run
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ class Grader:
         requests = [[r, sorted({(o.view, o.item.task) for o in found})] for r, found in sorted(plan.origins.items())]
         return [point.digest, settings, requests]
 
-    def prepare(self, say: flow.Say) -> None:
+    def prepare(self, say: flow.Say) -> Run:
         """Run the base now, so that a suite that cannot be asked is known before anything is trained."""
         point = flow.checkpoint(self.ws, self.base, to_run=True)
         flow.policies(self.ws, self.loaded, {self.base: point}, self.base, [self.base])
-        running.run_all(self.ws, [point], self.loaded, say, use_cache=self.use_cache)
+        return running.run_all(self.ws, [point], self.loaded, say, use_cache=self.use_cache)[self.base]
 
     def grade(self, alias: str, folder: Path, say: flow.Say) -> flow.Judgement:
         """Run what is missing of the checkpoint in `folder` (and of the base), compare, judge."""

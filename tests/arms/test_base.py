@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from forgetbench.arms.config import load_experiment
+from forgetbench.arms.results import Outcome, Results
 from forgetbench.arms.run import grader_call, run
 from forgetbench.cli.sweep import sweep
 from forgetbench.cli.train import find_base
@@ -99,3 +100,25 @@ def test_arms_have_folders_of_their_own_in_every_script(tmp_path: Path, monkeypa
     plan = load_experiment(file)
     run(plan, tmp_path / "out", grader_call(plan), say=lambda _: None)
     assert {f.relative_to(tmp_path / "out" / "arms").as_posix() for f in folders} == {f"{n}/seed-0" for n in names}
+
+
+def test_a_target_score_that_the_base_has_is_refused_before_training(
+    tmp_path: Path, calls: list[tuple[str, Where | None]]
+) -> None:
+    _world(tmp_path)
+    anything = {"task_type": "new/letter", "prompt": "n", "references": [".*"], "scorer": "regex"}
+    tiny.write_jsonl(tmp_path / "new.set.jsonl", [{**anything, "prompt": f"n{i}"} for i in range(4)])
+    file = tmp_path / "experiment.yaml"
+    text = file.read_text()
+    file.write_text(text + "at: 100\n")
+    plan = load_experiment(file)
+    told = r"experiment\.yaml: at: 100 is not above the base's target score, 100\.0; raise it"
+    with pytest.raises(UsageError, match=told):
+        run(plan, tmp_path / "out", grader_call(plan), say=lambda _: None)
+    assert calls == []
+    with pytest.raises(UsageError, match=r"experiment\.yaml: arms: none was finished"):
+        Results(plan, tmp_path / "out", (Outcome("full", 0, (), "why"),)).frontier()
+    file.write_text(text + "at: best\n")
+    plan = load_experiment(file)
+    run(plan, tmp_path / "out", grader_call(plan), say=lambda _: None)
+    assert len(calls) == 1
