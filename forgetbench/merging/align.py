@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forgetbench.checkpoints.files import read_json
 from forgetbench.drift.groups import in_order, is_embedding, is_head
 from forgetbench.drift.tokens import vocabulary
 from forgetbench.drift.weights import Weights
@@ -85,22 +84,14 @@ def _configs(sides: Sequence[Weights], like: int) -> list[str]:
 
 
 def _same_head(weights: Weights) -> None:
-    """Raises UsageError for an adapter on an embedding that is the output head too: it adds to what goes in alone, and
-    merged into the one tensor it would change what comes out."""
-    side, adapter = weights.side, weights.adapter
-    if adapter is None or side.adapter is None:
-        return
-    touched = {*adapter.changes, *adapter.replaced}
-    one = weights.tied or bool(side.config.get("tie_word_embeddings"))
-    if not one or not any(is_embedding(n) for n in touched) or any(is_head(n) for n in touched):
-        return
-    if read_json(side.adapter / "adapter_config.json", "save the adapter again").get("ensure_weight_tying"):
-        return
-    raise UsageError(
-        f"model '{side.alias}'",
-        "has an adapter on the embedding, which is the output head too: merged, it would change both",
-        "give the base a head of its own first (tie_word_embeddings: false), or merge adapters alone (--adapters)",
-    )
+    """Raises UsageError for an adapter on an embedding that is the output head too: merged into the one tensor it would
+    change what comes out."""
+    if weights.apart:
+        raise UsageError(
+            f"model '{weights.side.alias}'",
+            "has an adapter on the embedding, which is the output head too: merged, it would change both",
+            "give the base a head of its own first (tie_word_embeddings: false), or merge adapters alone (--adapters)",
+        )
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
