@@ -28,6 +28,7 @@ OURS = {
     "keep": "`checkpoints:` of the experiment says how many are kept",
     "epochs": "write `steps`: checkpoints are graded at even shares of them",
     "retention": "every kept checkpoint is graded anyway; leave it out",
+    "stop.held_out": "every kept checkpoint is graded anyway, and all arms train to the end; leave it out",
 }
 """Keys of a recipe that an experiment decides -> the cure."""
 
@@ -201,14 +202,19 @@ def load_experiment(file: Path) -> Plan:
 
 def _recipe(experiment: Experiment, name: str, own: Mapping[str, Any], file: Path, lines: _Lines) -> Recipe:
     """The arm's recipe: its own keys over the defaults, the experiment's in place of those that it decides."""
-    sections = (("defaults", experiment.defaults), (f"arms.{name}.train", own))
+    sections: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] = (
+        (("defaults",), experiment.defaults),
+        (("arms", name, "train"), own),
+    )
     errors = [
         UsageError(
-            f"{file}:{lines.nearest((*where.split('.'), key))}", f"`{where}.{key}` is not the arm's to say", cure
+            f"{file}:{lines.nearest((*where, *key.split('.')))}",
+            f"`{'.'.join(where)}.{key}` is not the arm's to say",
+            cure,
         )
         for where, section in sections
         for key, cure in OURS.items()
-        if key in section
+        if _has(section, key)
     ]
     wanted = {k: v for k, v in {**experiment.defaults, **own}.items() if k not in OURS}
     if wanted.get("steps") is None and not any("epochs" in section for _, section in sections):
@@ -217,12 +223,22 @@ def _recipe(experiment: Experiment, name: str, own: Mapping[str, Any], file: Pat
     if errors:
         raise combined(errors)
     steps = wanted["steps"]
-    every = max(1, steps // experiment.checkpoints) if isinstance(steps, int) and not isinstance(steps, bool) else 1
+    whole = isinstance(steps, int) and not isinstance(steps, bool)
+    # To the nearest: rounded down, 5 checkpoints of 9 steps would leave more than half of the run to the last stretch.
+    every = max(1, round(steps / experiment.checkpoints)) if whole else 1
     keep = steps // every + 1 if isinstance(steps, int) and steps > 0 else 1
     told = {"base": experiment.base, "seed": experiment.seeds[0], "save_every": every, "keep": keep}
     found = validate(Recipe, {**wanted, **told}, file, _lines_of(name, own, lines))
     _files_there(name, found, file, lines)
     return found
+
+
+def _has(section: Any, key: str) -> bool:
+    """Whether a key (dots between levels) is set; None sets nothing below the first level."""
+    first, _, rest = key.partition(".")
+    if not isinstance(section, Mapping) or first not in section:
+        return False
+    return not rest or (_has(section[first], rest) and section[first][rest] is not None)
 
 
 def _lines_of(name: str, own: Mapping[str, Any], lines: _Lines) -> _Lines:

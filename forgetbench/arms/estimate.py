@@ -2,14 +2,17 @@
 
 - **Seeds**: t interval over the seeds' means (Student 1908; df = seeds - 1). What another training run would give on
   the same items.
-- **Items**: percentile bootstrap over clusters of items with the seeds held fixed (Efron and Tibshirani 1993, chapter
+- **Items**: bootstrap over clusters of items with the seeds held fixed (Efron and Tibshirani 1993, chapter
   13; Miller 2024, arXiv 2411.00640, for clusters as the unit). What other items would show of the same checkpoints.
 - **Both**: variances added (seeds and items are drawn independently), Welch-Satterthwaite degrees of freedom
   (Satterthwaite 1946). The part of the noise that is one checkpoint on one item is in both variances, so this errs on
   the wide side.
 
-Clusters are drawn within the sets of task_types and views that they touch, so that every task_type keeps its items; a
-score is a macro average over fixed task_types, and those are no sample.
+Clusters are drawn from all of them, whichever task_types they touch: a fact that is lost is lost wherever it is asked,
+and one that alone touches its set of task_types has to vary too. A score is a macro average over fixed
+task_types, and those are no sample: where a draw leaves one without items, a cluster of it is put in. Of n clusters
+n - 1 are drawn, so that the variance is that of a sample, n / (n - 1) times the plain one (McCarthy and Snowden 1985),
+and the percentiles are those of Student's t with n - 1 degrees of freedom (Hesterberg 2015, "expanded" percentiles).
 """
 
 from __future__ import annotations
@@ -90,19 +93,15 @@ def macro_draws(design: Design, values: Floats, draws: int = DRAWS, seed: int = 
 
 
 def _cluster_counts(design: Design, draws: int, seed: int) -> Floats:
-    """How often each cluster is drawn, (draws, clusters); strata are the sets of cells that clusters touch."""
+    """How often each cluster is drawn, (draws, clusters)."""
     names, codes = np.unique(design.clusters, return_inverse=True)
-    touched: list[set[int]] = [set() for _ in names]
-    for code, cell in zip(codes.tolist(), design.cells.tolist(), strict=True):
-        touched[code].add(cell)
-    strata: dict[tuple[int, ...], list[int]] = {}
-    for code, cells in enumerate(touched):
-        strata.setdefault(tuple(sorted(cells)), []).append(code)
+    n = names.size
     rng = np.random.default_rng(seed)
-    counts = np.empty((draws, names.size))
-    for _, members in sorted(strata.items()):
-        n = len(members)
-        counts[:, members] = rng.multinomial(n, np.full(n, 1.0 / n), size=draws)
+    counts = rng.multinomial(max(n - 1, 1), np.full(n, 1.0 / n), size=draws).astype(np.float64)
+    for cell in range(design.n_cells):
+        members = np.unique(codes[design.cells == cell])
+        empty = np.flatnonzero(counts[:, members].sum(axis=1) == 0)
+        counts[empty, rng.choice(members, empty.size)] = 1.0
     return counts
 
 
@@ -112,15 +111,16 @@ def estimate(seed_values: Sequence[float], item_draws: Floats, n_clusters: int, 
     `n_clusters`: of the items; less one, the degrees of freedom of the items' variance.
     """
     value = math.fsum(seed_values) / len(seed_values)
+    from scipy.special import ndtr, stdtrit
+
     tail = (1.0 - level) / 2.0
-    low, high = (float(q) for q in np.quantile(item_draws, [tail, 1.0 - tail]))
+    wide = float(ndtr(stdtrit(max(n_clusters - 1, 1), tail)))
+    low, high = (float(q) for q in np.quantile(item_draws, [wide, 1.0 - wide]))
     items = Interval(min(low, value), max(high, value), level, "item bootstrap")
     item_se = float(item_draws.std())
     n = len(seed_values)
     if n == 1:
         return Estimate(value, tuple(seed_values), None, item_se, None, items, items)
-    from scipy.special import stdtrit
-
     seed_se = float(np.std(seed_values, ddof=1)) / math.sqrt(n)
     reach = float(stdtrit(n - 1, 1.0 - tail)) * seed_se
     seeds = Interval(value - reach, value + reach, level, "t over seeds")

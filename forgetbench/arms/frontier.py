@@ -5,7 +5,7 @@ seed stands at its first checkpoint that reaches T: an arm that learns faster is
 With `interpolate` it stands at exactly T on the line between that checkpoint and the one before.
 
 An arm *reaches* T where all of its seeds do; the seeds that happened to get there would flatter the others. An arm
-that does not is named as such and stands at its highest target: nothing is extrapolated.
+that does not is named; its seeds that reach T stand there, the others at their highest: nothing is extrapolated.
 
 **Beaten**: another arm is *shown* to be better (95 % interval of the paired difference, seeds and items both counted,
 does not hold zero): where both reach T, in general score, unless the beaten one is shown to have the higher target
@@ -79,7 +79,7 @@ class Stand:
     reaches: bool
     """All of them do."""
     at: tuple[str, ...]
-    """Label of each seed's checkpoint: the first that reaches T, or, where none does, that of the highest target."""
+    """Label of each seed's checkpoint: the first that reaches T, or, where none of its does, of the highest target."""
     states: tuple[State, ...]
     """Verdict of each of those."""
     again: tuple[float, ...]

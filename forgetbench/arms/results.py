@@ -66,13 +66,16 @@ class Results:
     def frontier(self) -> Frontier:
         """The arms side by side, as the experiment wants it. Raises UsageError where there is nothing to compare."""
         experiment = self.plan.experiment
-        return frontier(
-            self.arms,
-            experiment.target_items,
-            experiment.general_items,
-            at=experiment.at if isinstance(experiment.at, str) else experiment.at / 100.0,
-            interpolate=experiment.interpolate,
-        )
+        try:
+            return frontier(
+                self.arms,
+                experiment.target_items,
+                experiment.general_items,
+                at=experiment.at if isinstance(experiment.at, str) else experiment.at / 100.0,
+                interpolate=experiment.interpolate,
+            )
+        except UsageError as error:
+            raise UsageError(f"{self.plan.file}: {error.where}", error.problem, error.cure) from None
 
 
 def write(results: Results) -> None:

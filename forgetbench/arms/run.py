@@ -11,6 +11,7 @@ fails is named and does not end the others; the next call tries it again.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,12 +27,14 @@ from forgetbench.arms.score import graded
 from forgetbench.arms.worker import Workers
 from forgetbench.errors import ForgetbenchError, Interrupted, UsageError
 from forgetbench.runs.files import safe_name
-from forgetbench.training.base import weights_of
+from forgetbench.training.base import known_as, weights_of
 
 if TYPE_CHECKING:
     from forgetbench.checkpoints.checkpoint import Checkpoint
     from forgetbench.merging.types import Recipe as MergeRecipe
+    from forgetbench.runs.store import Run
     from forgetbench.training.grading import Grader
+    from forgetbench.training.prepare import Where
 
 Say = Callable[[str], None]
 _PAUSE = 10.0
@@ -43,6 +46,8 @@ class GraderCall:
     """What `open_grader` is called with: a process of its own opens its own."""
 
     base: str
+    alias: str | None = None
+    """Of the base in forgetbench.yaml; None: it is a folder."""
     config: Path | None = None
     suite: str | None = None
     policy: str | None = None
@@ -50,6 +55,13 @@ class GraderCall:
     offline: bool = False
     limit: int | None = None
     use_cache: bool = True
+
+    @property
+    def where(self) -> Where:
+        """How trainings ask the base: as the grader does."""
+        from forgetbench.training.prepare import Where
+
+        return Where(self.alias, self.config, self.data_dir, self.offline)
 
     def open(self) -> Grader:
         from forgetbench.training.grading import open_grader
@@ -74,7 +86,8 @@ def grader_call(
     offline: bool = False,
     use_cache: bool = True,
 ) -> GraderCall:
-    """How the experiment's checkpoints are judged. Suite, policy and base may be files beside the experiment's."""
+    """How the experiment's checkpoints are judged. Suite, policy and base may be files beside the experiment's;
+    an alias of forgetbench.yaml goes before a folder of its name."""
     from forgetbench.config import CONFIG_NAME
 
     def beside(value: str | None) -> str | None:
@@ -82,10 +95,13 @@ def grader_call(
         return str(found.resolve()) if found is not None and found.exists() else value
 
     own = plan.root / CONFIG_NAME
+    file = config if config is not None else own if own.is_file() else None
     experiment = plan.experiment
+    alias = known_as(experiment.base, file)
     return GraderCall(
-        base=beside(experiment.base) or experiment.base,
-        config=config if config is not None else own if own.is_file() else None,
+        base=alias or beside(experiment.base) or experiment.base,
+        alias=alias,
+        config=file,
         suite=beside(experiment.suite),
         policy=beside(experiment.policy),
         data_dir=data_dir,
@@ -109,7 +125,7 @@ def run(plan: Plan, out: Path, call: GraderCall, *, workers: int = 1, say: Say =
     out.mkdir(parents=True, exist_ok=True)
     # A scheduler's SIGTERM has to end the children too.
     with sigterm_is_ctrl_c(), locked(out / ".lock", on_wait=lambda who: say(f"{out} is in use by {who}: waiting")):
-        grader.prepare(say)
+        _level_is_above(plan, grader, grader.prepare(say))
         experiment = plan.experiment
         trained = [(arm, seed) for arm in experiment.arms if arm not in plan.merges for seed in experiment.seeds]
         merged = [(arm, seed) for arm in plan.merges for seed in experiment.seeds]
@@ -154,6 +170,25 @@ def _check(plan: Plan, grader: Grader) -> None:
                 )
 
 
+def _level_is_above(plan: Plan, grader: Grader, asked: Run) -> None:
+    """Raises UsageError for an `at:` in per cent that the base reaches already: no arm could be told apart there."""
+    from forgetbench.analysis.compare import compare_runs
+    from forgetbench.analysis.pairing import Selection
+    from forgetbench.arms.score import cells_of, score
+    from forgetbench.findings import scored_metrics
+
+    at = plan.experiment.at
+    if isinstance(at, str):
+        return
+    metrics = scored_metrics(grader.ws, grader.loaded)
+    itself = compare_runs(
+        asked, asked, suite=grader.ws.suite.name, selection=Selection(frozenset(metrics)), metrics=metrics
+    )
+    base = 100 * score(cells_of(itself), plan.experiment.target_items).base
+    if at <= base:
+        raise UsageError(f"{plan.file}: at", f"{at:g} is not above the base's target score, {base:.1f}", "raise it")
+
+
 # ---- one after the other, or side by side
 
 
@@ -169,7 +204,7 @@ def _all(
     """What becomes of each job, as it ends."""
     if workers == 1 or len(jobs) < 2:
         for arm, seed in jobs:
-            yield _one(plan, out, grader, arm, seed, say)
+            yield _one(plan, out, call, grader, arm, seed, say)
         return
     children = Workers()
     with ThreadPoolExecutor(workers) as threads:
@@ -195,14 +230,14 @@ def _in_process(plan: Plan, out: Path, call: GraderCall, arm: str, seed: int) ->
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    return _one(plan, out, call.open(), arm, seed, say)
+    return _one(plan, out, call, call.open(), arm, seed, say)
 
 
-def _one(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say) -> Outcome:
+def _one(plan: Plan, out: Path, call: GraderCall, grader: Grader, arm: str, seed: int, say: Say) -> Outcome:
     """One arm with one seed, whatever becomes of it."""
     points: list[Graded] = []
     try:
-        for point in _points(plan, out, grader, arm, seed, lambda line: say(f"{arm}, seed {seed}: {line}")):
+        for point in _points(plan, out, call, grader, arm, seed, lambda line: say(f"{arm}, seed {seed}: {line}")):
             points.append(point)
     except Interrupted:
         raise
@@ -214,20 +249,20 @@ def _one(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say) -
     return Outcome(arm, seed, tuple(points))
 
 
-def _points(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say) -> Iterator[Graded]:
-    folder = out / "arms" / safe_name(arm) / f"seed-{seed}"
+def _points(plan: Plan, out: Path, call: GraderCall, grader: Grader, arm: str, seed: int, say: Say) -> Iterator[Graded]:
+    folder = out / "arms" / arm / f"seed-{seed}"  # a name is a harmless folder's (config_fields.py: check_name)
     base = str(weights_of(grader.ws, grader.base))
     if arm in plan.noops:
         # The same weights whatever the seed: asked once.
         places = [("base", Path(base))]
-        folder = out / "arms" / safe_name(arm)
+        folder = out / "arms" / arm
     elif arm in plan.recipes:
-        places = _trained(plan, folder, base, arm, seed, say)
+        places = _trained(plan, folder, base, call.where, arm, seed, say)
     else:
         places = _merged(plan, out, folder, grader, arm, seed, say)
     context = grader.context
     for label, place in places:
-        alias = safe_name(f"{plan.file.stem}-{folder.relative_to(out / 'arms')}-{label}".replace(" ", "-"))
+        alias = _alias(plan, f"{folder.relative_to(out / 'arms')}-{label}")
         digest = grader.point(alias, place)[1].digest if place.is_dir() else None
         grade = store.load(out, folder, label, context, digest)
         if grade is None:
@@ -239,7 +274,14 @@ def _points(plan: Plan, out: Path, grader: Grader, arm: str, seed: int, say: Say
         yield Graded(label, str(place), grade)
 
 
-def _trained(plan: Plan, folder: Path, base: str, arm: str, seed: int, say: Say) -> list[tuple[str, Path]]:
+def _alias(plan: Plan, place: str) -> str:
+    """What the grader calls a checkpoint. Letters of every script stay: two names must not fall together."""
+    return re.sub(r"[^\w.-]+", "_", f"{plan.file.stem}-{place}".replace(" ", "-")).strip("._") or "_"
+
+
+def _trained(
+    plan: Plan, folder: Path, base: str, where: Where, arm: str, seed: int, say: Say
+) -> list[tuple[str, Path]]:
     """Train, or go on; label and folder of each checkpoint that is graded."""
     import transformers
 
@@ -248,7 +290,7 @@ def _trained(plan: Plan, folder: Path, base: str, arm: str, seed: int, say: Say)
 
     transformers.utils.logging.disable_progress_bar()
     recipe = plan.recipe(arm, seed)
-    final = train(recipe, plan.root, base, folder, _seldom(say))
+    final = train(recipe, plan.root, base, folder, _seldom(say), where)
     for checkpoint in manifest.checkpoints(folder):
         manifest.drop_state(checkpoint)  # the run is over, and its optimizer is twice the weights in float32
     *inner, last = plan.steps(arm)
@@ -287,11 +329,11 @@ def _merged(
     wanted = plan.merges[arm]
     points = [flow.checkpoint(grader.ws, grader.base, to_run=True)]
     for name in wanted.of:
-        final = out / "arms" / safe_name(name) / f"seed-{seed}" / "final"
+        final = out / "arms" / name / f"seed-{seed}" / "final"
         wrong = manifest.damage(final)
         if wrong is not None:
             raise UsageError(f"arm '{arm}'", f"merges '{name}', which is not finished: {wrong}", "see what failed")
-        points.append(grader.point(safe_name(f"{plan.file.stem}-{name}-s{seed}-final"), final)[1])
+        points.append(grader.point(_alias(plan, f"{name}-s{seed}-final"), final)[1])
     found = []
     for recipe in wanted.recipes(seed):
         label = f"alpha {recipe.alpha:g}" if recipe.alpha is not None else "merged"

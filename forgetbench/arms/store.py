@@ -3,8 +3,8 @@
     OUT/items/<digest>.json                      which items, in which order: shared by all grades
     OUT/arms/<arm>/seed-<n>/grades/<label>.json  verdict and scores of one checkpoint
 
-A grade holds as long as what it was made with is the same: suite, policy, items, scorer, base, and the checkpoint's own
-digest. Where a checkpoint's folder was removed to save room its grade stays.
+A grade holds as long as what it was made with is the same (`Grader.context`), and the checkpoint's own digest. Where a
+checkpoint's folder was removed to save room its grade stays.
 """
 
 from __future__ import annotations

@@ -2,11 +2,15 @@
 
 Not multiprocessing: a spawned child would run the caller's main module again, and one that is killed for memory would
 break the pool of the others. A pickled job comes in on stdin, its outcome goes to a file: libraries print to stdout.
+
+Stdin stays open as long as the parent lives. Its end is the parent's, however that died (kill -9, out of memory), and
+ends the worker: one that lived on would train beside the next call's in the same folders.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
@@ -37,9 +41,13 @@ class Workers:
                 command = [sys.executable, "-m", "forgetbench.arms.worker", str(answer)]
                 child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr)
                 self._alive.add(child)
+            assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # it died: its exit code says so
-                child.communicate(pickle.dumps((function, arguments)))
+                child.stdin.write(pickle.dumps((function, arguments)))
+                child.stdin.flush()
             child.wait()
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.close()
             with self._lock:
                 self._alive.discard(child)
             if child.returncode != 0:
@@ -54,8 +62,16 @@ class Workers:
                 child.terminate()
 
 
+def _end_with_parent() -> None:
+    # Not sys.stdin: a thread that waits in it holds its lock when the interpreter ends.
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
 def main() -> None:
     function, arguments = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         found = function(*arguments)
     except KeyboardInterrupt:

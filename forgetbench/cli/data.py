@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -90,7 +90,9 @@ def mix(config: Path, out: Path, *, as_json: bool = False) -> None:
     from forgetbench.training.mix import mix as mixed
     from forgetbench.training.mix import read_mix, to_jsonl
 
-    made = mixed(read_mix(config), config.resolve().parent, str(config))
+    wanted, folder = read_mix(config), config.resolve().parent
+    not_read(out, [config, *(folder / name for name in wanted.files)])
+    made = mixed(wanted, folder, str(config))
     write(out, to_jsonl(made.lines))
     if as_json:
         parts = [{**asdict(part), "uses": part.uses} for part in made.parts]
@@ -146,6 +148,12 @@ def canary(
         print("canaries are over 5 % of the lines: what is trained beside them may suffer; lower --n or add data")
     print(f"special token: {made.token} (add it to the tokenizer, or leave it as text)")
     say(f"{out}, {asks} (add it to the suite as a set), {manifest}")
+
+
+def not_read(out: Path, inputs: Iterable[Path]) -> None:
+    """Raises UsageError where the file to be written is one of those that it is made of."""
+    if out.resolve() in {file.resolve() for file in inputs}:
+        raise UsageError(str(out), "is one of the files that are read, and would be overwritten", "name another --out")
 
 
 def write(out: Path, content: bytes) -> None:

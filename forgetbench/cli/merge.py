@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -109,4 +110,4 @@ def _show(ws: Workspace, points: list[Checkpoint], found: list[Merged], *, adapt
         print(note)
     # An adapter is put on the first model named, which has to be what it was trained on.
     first = points[0].spec.path if adapters else ws.chosen[0]
-    print(f"forgetbench compare {first} {' '.join(str(m.folder) for m in found)}")
+    print(shlex.join(["forgetbench", "compare", first, *(str(m.folder) for m in found)]))

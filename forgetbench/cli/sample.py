@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forgetbench import flow, imported
-from forgetbench.cli.data import write
+from forgetbench.cli.data import not_read, write
 from forgetbench.cli.output import print_json, say
 from forgetbench.errors import UsageError
 from forgetbench.report.text import one_line
@@ -57,6 +57,7 @@ def sample(
         raise UsageError(f"model '{model}'", "is imported: there is no checkpoint to ask", "name a model")
     if out.suffix != ".jsonl":
         raise UsageError(str(out), "does not end in .jsonl", "name a .jsonl file")
+    not_read(out, [file for file in (set_file, fewshot, *train_data) if file is not None])
     task = _task(set_file, train_data, scorer, fewshot, num_fewshot, max_tokens)
     items = task.load()
     check_ready([task])

@@ -33,7 +33,7 @@ def sweep(
     """
     from forgetbench.runs.signals import sigterm_is_ctrl_c
     from forgetbench.sweeping.config import load_sweep
-    from forgetbench.sweeping.run import open_for, run_sweep
+    from forgetbench.sweeping.run import open_for, run_sweep, where_of
     from forgetbench.sweeping.show import document, sentences, table
     from forgetbench.training.base import weights_of
 
@@ -43,16 +43,15 @@ def sweep(
         raise UsageError(str(out), "is a file", "name a folder with --out")
     grader = open_for(wanted, config=config, data_dir=data_dir, offline=offline)
     base = str(weights_of(grader.ws, grader.base))
-    alias = grader.base if grader.base == wanted.recipe.base else None
+    where = where_of(wanted, config=config, data_dir=data_dir, offline=offline)
 
     def train(recipe: Recipe, folder: Path) -> Path:
         from transformers.utils import logging
 
         from forgetbench.training import fit
-        from forgetbench.training.prepare import Where
 
         logging.disable_progress_bar()
-        return fit.run(recipe, wanted.root, base, folder, where=Where(alias, config, data_dir, offline))
+        return fit.run(recipe, wanted.root, base, folder, where=where)
 
     try:
         with sigterm_is_ctrl_c():

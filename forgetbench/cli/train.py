@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -181,7 +182,7 @@ def _show(trained: Trained, output: Path, base: Base) -> None:
         return
     print(f"checkpoint: {trained.final} ({trained.why})")
     print(f"manifest: {output / TRAINING}")
-    print(f"forgetbench compare {base.name} {trained.final}")
+    print(shlex.join(["forgetbench", "compare", base.name, str(trained.final)]))
 
 
 def _as_json(trained: Trained, output: Path, base: Base) -> dict[str, Any]:

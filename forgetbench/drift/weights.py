@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forgetbench.checkpoints.checkpoint import NONE, Checkpoint
+from forgetbench.checkpoints.files import read_json
 from forgetbench.drift.adapter import Adapter, LowRank, open_adapter
 from forgetbench.drift.groups import is_embedding, is_head
 from forgetbench.drift.shards import SIZES, Entry, Shards, open_shards
@@ -85,28 +86,44 @@ class Weights:
         if self.embedding is not None:
             self._alias[head] = self.embedding
 
+    @property
+    def apart(self) -> bool:
+        """Whether an adapter adds to the embedding alone where the output head is tied to it: what comes out is then
+        read off the embedding without the adapter, and the two are no longer one tensor."""
+        if self.adapter is None or self.side.adapter is None:
+            return False
+        touched = {*self.adapter.changes, *self.adapter.replaced}
+        tied = self.tied or bool(self._alias) or bool(self.side.config.get("tie_word_embeddings"))
+        if not tied or not any(is_embedding(n) for n in touched) or any(is_head(n) for n in touched):
+            return False
+        told = read_json(self.side.adapter / "adapter_config.json", "save the adapter again")
+        return not told.get("ensure_weight_tying")
+
+    def _adapter_on(self, name: str) -> Adapter | None:
+        return None if name in self._alias and self.apart else self.adapter
+
     def entry(self, name: str) -> Entry:
-        name = self._alias.get(name, name)
-        if self.adapter and name in self.adapter.replaced:
-            return self.adapter.shards.entries[self.adapter.replaced[name]]
+        adapter, name = self._adapter_on(name), self._alias.get(name, name)
+        if adapter and name in adapter.replaced:
+            return adapter.shards.entries[adapter.replaced[name]]
         return self.shards.entries[name]
 
     def change(self, name: str) -> LowRank | None:
         """What an adapter adds to the stored tensor."""
-        name = self._alias.get(name, name)
-        return self.adapter.changes.get(name) if self.adapter else None
+        adapter, name = self._adapter_on(name), self._alias.get(name, name)
+        return adapter.changes.get(name) if adapter else None
 
     def readable(self, name: str) -> bool:
         return self.entry(name).dtype in SIZES
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Floats:
         """Rows start to stop as float32, adapter included: (stop - start, columns)."""
+        adapter, change = self._adapter_on(name), self.change(name)
         name = self._alias.get(name, name)
-        if self.adapter and name in self.adapter.replaced:
-            values = self.adapter.shards.read(self.adapter.replaced[name], start, stop)
+        if adapter and name in adapter.replaced:
+            values = adapter.shards.read(adapter.replaced[name], start, stop)
         else:
             values = self.shards.read(name, start, stop)
-        change = self.change(name)
         if change is not None:
             values = values + change.left[start:stop] @ change.right
         return values

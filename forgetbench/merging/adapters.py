@@ -14,7 +14,7 @@ from typing import Any
 from forgetbench.checkpoints.checkpoint import NONE, Checkpoint
 from forgetbench.checkpoints.files import one_line, read_json
 from forgetbench.drift.adapter import open_adapter
-from forgetbench.drift.shards import open_shards
+from forgetbench.drift.shards import Shards, open_shards
 from forgetbench.errors import UsageError
 from forgetbench.merging.folder import TOLD, whole, write_json
 from forgetbench.merging.merge import document
@@ -26,6 +26,8 @@ COMBINATION |= {"dare-ties": "dare_ties"}
 FACTORWISE = ("linear", "ties", "dare", "dare-ties")
 """Methods that merge A with A and B with B: all adapters need the same rank everywhere, and the product of the merged
 factors holds cross terms that no adapter had."""
+_WHERE = ("layers_to_transform", "layers_pattern", "exclude_modules")
+"""Settings that say which modules are adapted, beside `target_modules`. peft merges the targets' names alone."""
 _NAME = "merged"
 _FULL = "leave out --adapters: full weights are merged with the adapters added"
 _SPARE = 1_000_000
@@ -39,7 +41,8 @@ def merge_adapters(points: Sequence[Checkpoint], recipe: Recipe, out: Path) -> M
         recipe: From `recipes(adapters=True)`.
 
     Weights are shares: divided by their sum. Raises UsageError for adapters of different bases, for ones that are no
-    plain LoRA, ranks that a method cannot merge, and a disk that does not take the result; nothing is left then.
+    plain LoRA, ranks that a method cannot merge, adapters of which something would be left out, and a disk that does
+    not take the result; nothing is left then.
     """
     configs = _checked(points, recipe)
     notes = _notes(recipe)
@@ -51,6 +54,7 @@ def merge_adapters(points: Sequence[Checkpoint], recipe: Recipe, out: Path) -> M
             raise UsageError("--adapters", f"peft cannot merge them ({one_line(error)})", _FULL) from None
         _mend_config(work, configs[0])
         written = open_shards(work, "adapter_model")
+        _all_there(points, written)
         size = sum((work / f.name).stat().st_size for f in {e.file for e in written.entries.values()})
         merged = Merged(out, recipe, len(written.entries), 0, size, notes)
         write_json(work / TOLD, document(merged, points, 0, None, adapters=True))
@@ -82,11 +86,32 @@ def _checked(points: Sequence[Checkpoint], recipe: Recipe) -> list[dict[str, Any
         if recipe.method in FACTORWISE and config.get("rank_pattern"):
             raise UsageError(str(folder), f"has a rank_pattern, {recipe.method} needs one rank", "use cat or svd")
         configs.append(config)
+    _same_places(points, configs)
     ranks = {p.alias: c.get("r") for p, c in zip(points, configs, strict=True)}
     if recipe.method in FACTORWISE and len({*ranks.values()}) > 1:
         listed = ", ".join(f"'{a}' {r}" for a, r in ranks.items())
         raise UsageError("--method", f"{recipe.method} needs adapters of one rank ({listed})", "use cat or svd")
     return configs
+
+
+def _same_places(points: Sequence[Checkpoint], configs: Sequence[dict[str, Any]]) -> None:
+    """Raises UsageError where the adapters' layers or excluded modules are told apart: peft takes the first's."""
+    for key in _WHERE:
+        # A list of names stands in no order.
+        told = [sorted(v) if isinstance(v := config.get(key), list) else v for config in configs]
+        for point, config, value in zip(points, configs, told, strict=True):
+            if (value or None) != (told[0] or None):
+                problem = f"has {key} {config.get(key)!r}, '{points[0].alias}' {configs[0].get(key)!r}"
+                raise UsageError(f"model '{point.alias}'", problem, _FULL)
+
+
+def _all_there(points: Sequence[Checkpoint], written: Shards) -> None:
+    """Raises UsageError where the merged adapter leaves out a tensor that an adapter has."""
+    for point in points:
+        left_out = sorted(open_shards(_folder(point), "adapter_model").entries.keys() - written.entries.keys())
+        if left_out:
+            problem = f"{len(left_out)} of its tensors are not in peft's merged adapter, first {left_out[0]}"
+            raise UsageError(f"model '{point.alias}'", problem, _FULL)
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:

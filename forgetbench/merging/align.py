@@ -55,6 +55,7 @@ def _configs(sides: Sequence[Weights], like: int) -> list[str]:
     named, notes = sides[like].side, []
     for weights in sides:
         side = weights.side
+        _same_head(weights)
         if side.config.get("quantization_config"):
             raise UsageError(f"model '{side.alias}'", "is quantised", "merge the weights it was made from")
         mine, theirs = side.config.get("model_type"), named.config.get("model_type")
@@ -80,6 +81,17 @@ def _configs(sides: Sequence[Weights], like: int) -> list[str]:
                 f"the result has what '{named.alias}' says."
             )
     return notes
+
+
+def _same_head(weights: Weights) -> None:
+    """Raises UsageError for an adapter on an embedding that is the output head too: merged into the one tensor it would
+    change what comes out."""
+    if weights.apart:
+        raise UsageError(
+            f"model '{weights.side.alias}'",
+            "has an adapter on the embedding, which is the output head too: merged, it would change both",
+            "give the base a head of its own first (tie_word_embeddings: false), or merge adapters alone (--adapters)",
+        )
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

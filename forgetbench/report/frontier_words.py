@@ -51,8 +51,13 @@ def reading(found: Frontier, failed: Mapping[str, str]) -> list[str]:
     for s in found.stands:
         if found.at is not None and not s.reaches and not s.noop:
             seeds = len(s.paths)
-            whose = f"in {s.reached} of {seeds} seeds" if s.reached else "in no seed"
-            told.append(f"{s.arm} reaches it {whose}; it stands where its target score is highest.")
+            if s.reached:
+                its = "that seed stands" if s.reached == 1 else "those stand"
+                others = "the other stands where its" if seeds - s.reached == 1 else "the others where their"
+                whose = f"in {s.reached} of {seeds} seeds"
+                told.append(f"{s.arm} reaches it {whose}; {its} there, {others} target score is highest.")
+            else:
+                told.append(f"{s.arm} reaches it in no seed; it stands where its target score is highest.")
     noop = next((s for s in found.stands if s.noop), None)
     if noop is not None and (noop.general.value or noop.target.value):
         told.append(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from forgetbench.flow import Judgement
     from forgetbench.gate.types import State
     from forgetbench.training.grading import Grader
+    from forgetbench.training.prepare import Where
 
 Say = Callable[[str], None]
 Train = Callable[[Recipe, Path], Path]
@@ -106,17 +107,37 @@ def with_margin(policy: PolicyConfig, margin: float | None) -> PolicyConfig:
     return policy.model_copy(update=changes)
 
 
-def base_of(sweep: Sweep) -> str:
-    """What the recipe calls its base: a folder beside the recipe, else an alias or a folder."""
+def config_of(sweep: Sweep, config: Path | None) -> Path | None:
+    """The forgetbench.yaml that holds: the one named, else that beside the sweep's file; None: that of the working
+    directory."""
+    from forgetbench.config import CONFIG_NAME
+
+    beside = sweep.file.resolve().parent / CONFIG_NAME
+    return beside if config is None and beside.is_file() else config
+
+
+def where_of(sweep: Sweep, *, config: Path | None = None, data_dir: Path | None = None, offline: bool = False) -> Where:
+    """How trainings ask the base: as `open_for` does. Raises UsageError for a config that cannot be read."""
+    from forgetbench.training.base import known_as
+    from forgetbench.training.prepare import Where
+
+    file = config_of(sweep, config)
+    return Where(known_as(sweep.recipe.base, file), file, data_dir, offline)
+
+
+def base_of(sweep: Sweep, config: Path | None) -> str:
+    """What the recipe calls its base: an alias, else a folder beside the recipe, else as it is."""
+    from forgetbench.training.base import known_as
+
     folder = sweep.root / sweep.recipe.base
-    return str(folder) if folder.is_dir() else sweep.recipe.base
+    known = known_as(sweep.recipe.base, config)
+    return str(folder) if known is None and folder.is_dir() else sweep.recipe.base
 
 
 def open_for(
     sweep: Sweep, *, config: Path | None = None, data_dir: Path | None = None, offline: bool = False
 ) -> Grader:
     """The grader with the sweep's suite, policy and margin. Raises UsageError, ManyUsageErrors."""
-    from forgetbench.config import CONFIG_NAME
     from forgetbench.training.base import weights_of
     from forgetbench.training.grading import open_grader
 
@@ -125,10 +146,10 @@ def open_for(
     def near(value: str | None) -> str | None:
         return str(folder / value) if value is not None and (folder / value).is_file() else value
 
-    beside = folder / CONFIG_NAME
+    file = config_of(sweep, config)
     grader = open_grader(
-        base_of(sweep),
-        config=config if config is not None or not beside.is_file() else beside,
+        base_of(sweep, file),
+        config=file,
         suite=near(sweep.config.suite),
         policy=near(sweep.config.policy),
         data_dir=data_dir,

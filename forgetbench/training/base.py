@@ -35,6 +35,20 @@ def weights_of(ws: Workspace, alias: str) -> Path:
     return flow.checkpoint(ws, alias).folder
 
 
+def known_as(base: str, config: Path | None) -> str | None:
+    """`base:` where it is an alias of forgetbench.yaml (the one named, or that of the working directory), else None.
+
+    An alias goes before a folder of that name, for every command. Raises UsageError for a config that cannot be read.
+    """
+    from forgetbench.config import find_config, load_config
+
+    try:
+        file = find_config(config)
+    except UsageError:
+        return None
+    return base if base in load_config(file).models else None
+
+
 def digest_of(base: str) -> str:
     """16 hex digits over weights, configuration, tokenizer and template of a folder or hub id. Raises UsageError."""
     from forgetbench.checkpoints.fingerprint import default_cache_dir

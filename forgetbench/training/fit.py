@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 
 from forgetbench.errors import UsageError
+from forgetbench.runs.lock import locked
 from forgetbench.training import ewc, from_base, manifest
 from forgetbench.training.base import digest_of, load_model, one_line
 from forgetbench.training.collate import Document
@@ -199,15 +201,36 @@ def train(
     """Train `recipe` from the weights at `base` (folder or hub id) into `output`, or go on where it stopped.
 
     `Trained.final` is `output/final`: weights (LoRA: the adapter) and tokenizer, with their list of files; None where
-    no checkpoint is acceptable. The same call on the same folder resumes; a run that is over is returned as it is.
+    no checkpoint is acceptable. The same call on the same folder resumes; a run that is over is returned as it is. Two
+    at once on one folder: the second waits, and finds what the first has made.
     `where`: of the base in forgetbench.yaml, for what it is asked before and while training. Raises UsageError,
     ManyUsageErrors, NotWritten, Exploded, and what grading raises.
     """
-    from transformers import AutoTokenizer
-
     templates = [] if recipe.chat_template is None else [DataFile(path=recipe.chat_template)]
     digests = manifest.digests(root, [*recipe.files(), *templates])
     identity = {"base": base, "weights": digest_of(base), "recipe": recipe.model_dump(mode="json"), "data": digests}
+    state = PartialState()
+    with _alone(output, log_line) if state.is_main_process else nullcontext():
+        return _train(recipe, root, base, output, identity, log_line, where)
+
+
+def _alone(output: Path, log_line: Log | None) -> AbstractContextManager[None]:
+    """No other process trains into the folder; one that does is waited for."""
+    say = log_line or print
+    return locked(output / manifest.LOCK, on_wait=lambda who: say(f"{output} is in use by {who}: waiting"))
+
+
+def _train(
+    recipe: Recipe,
+    root: Path,
+    base: str,
+    output: Path,
+    identity: Mapping[str, Any],
+    log_line: Log | None,
+    where: Where | None,
+) -> Trained:
+    from transformers import AutoTokenizer
+
     state = PartialState()
     if state.is_main_process:
         manifest.claim(output, identity)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forgetbench import flow, running
 from forgetbench.errors import UsageError
@@ -17,6 +17,7 @@ from forgetbench.workspace import Workspace, model_of, open_workspace
 
 if TYPE_CHECKING:
     from forgetbench.checkpoints.checkpoint import Checkpoint
+    from forgetbench.runs.store import Run
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,11 @@ class Grader:
 
     @cached_property
     def context(self) -> str:
-        """16 hex digits over all that a verdict is made with, the checkpoint aside: suite, policy, items, scorer, and
-        the base's digest."""
+        """16 hex digits over all that a verdict is made with, the checkpoint aside: suite, policy, waivers, items,
+        scorer, and of the base (and the locked release) the digest, the settings, and what it is asked, word for word.
+
+        Prompts are rendered for it; no model is loaded.
+        """
         from forgetbench.checkpoints.fingerprint import digest_json
         from forgetbench.runs.rescore import current_scorer_version
 
@@ -54,17 +58,32 @@ class Grader:
         parts = {
             "suite": self.ws.suite.model_dump(mode="json"),
             "policy": self.ws.policy.model_dump(mode="json"),
+            "waivers": [repr(waiver) for waiver in self.ws.waivers],
             "items": items,
             "scorer": current_scorer_version(),
-            "base": flow.checkpoint(self.ws, self.base, to_run=True).digest,
+            "compared": {alias: self._asked(alias) for alias in flow.aliases(self.ws, self.base, [])},
         }
         return digest_json(parts)
 
-    def prepare(self, say: flow.Say) -> None:
+    def _asked(self, alias: str) -> Any:
+        """Digest and settings of a checkpoint, and what the suite asks it: few-shot examples, templates and limits lie
+        in files that no name of a task tells apart."""
+        from forgetbench import imported
+        from forgetbench.planning.plan import build_plan
+
+        point = flow.checkpoint(self.ws, alias, to_run=True)
+        if imported.is_imported(self.ws, alias):
+            return point.digest
+        settings = self.ws.config.models[alias].model_dump(mode="json", include={"dtype", "engine", "engine_args"})
+        plan = build_plan(flow.jobs(self.ws, self.loaded, point), point)
+        requests = [[r, sorted({(o.view, o.item.task) for o in found})] for r, found in sorted(plan.origins.items())]
+        return [point.digest, settings, requests]
+
+    def prepare(self, say: flow.Say) -> Run:
         """Run the base now, so that a suite that cannot be asked is known before anything is trained."""
         point = flow.checkpoint(self.ws, self.base, to_run=True)
         flow.policies(self.ws, self.loaded, {self.base: point}, self.base, [self.base])
-        running.run_all(self.ws, [point], self.loaded, say, use_cache=self.use_cache)
+        return running.run_all(self.ws, [point], self.loaded, say, use_cache=self.use_cache)[self.base]
 
     def grade(self, alias: str, folder: Path, say: flow.Say) -> flow.Judgement:
         """Run what is missing of the checkpoint in `folder` (and of the base), compare, judge."""

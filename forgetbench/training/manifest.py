@@ -5,6 +5,7 @@
     metrics.jsonl             a line for each step, evaluation and judgement
     checkpoint-N/complete.json  size and sha256 of every file of it, written after all of them
     final/                    the result, sealed as a checkpoint is
+    .lock                     held by the process that trains into the folder
     training.json             the manifest of the finished run, for people and for `compare`
 
 A kill or a full disk while a checkpoint is written leaves a folder without the list, or files that do not match it:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 COMPLETE = "complete.json"
 RUN = "run.json"
 RETENTION = "retention.json"
+LOCK = ".lock"
 TRAINING = "training.json"
 METRICS = "metrics.jsonl"
 STATELESS = "stateless"
@@ -178,7 +180,7 @@ def claim(output: Path, identity: Mapping[str, Any], name: str = RUN) -> None:
     """
     file = output / name
     wanted = json.loads(json.dumps(identity))
-    if file.is_file() and all(f.name in (RUN, RETENTION) or f.name.endswith(".tmp") for f in output.iterdir()):
+    if file.is_file() and all(f.name in (RUN, RETENTION, LOCK) or f.name.endswith(".tmp") for f in output.iterdir()):
         file.unlink()
     if not file.is_file():
         if checkpoints(output):

@@ -60,6 +60,12 @@ class MixConfig(_Strict):
     seed: int = 0
     max_repeat: Annotated[int, Field(ge=1)] = 4
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that is read, as the config names it."""
+        replay = () if self.replay is None else self.replay.files
+        return (*(name for source in self.sources for name in source.files), *replay)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

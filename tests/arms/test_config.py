@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_arms_resolve(tmp_path: Path) -> None:
     assert plan.recipe("slow", 3).lr == pytest.approx(1e-4)
     assert plan.recipe("slow", 3).base == "base"
     assert plan.steps("full") == [2, 4, 6, 10]
-    assert plan.steps("slow") == [1, 2, 3, 7]
+    assert plan.steps("slow") == [2, 4, 6, 7]
     assert plan.noops == ("noop",)
     assert [r.alpha for r in plan.merges["wise"].recipes(0)] == [0.25, 0.75]
     (ties,) = plan.merges["both"].recipes(0)
@@ -73,6 +74,9 @@ def test_every_kept_checkpoint_is_one_that_the_recipe_keeps(tmp_path: Path) -> N
         assert len(inner) <= 3
         assert all(step % recipe.save_every == 0 for step in inner)
         assert recipe.keep >= steps // recipe.save_every
+        stretches = [b - a for a, b in pairwise([0, *inner, last])]
+        assert max(stretches) <= max(1, steps / 2), "no stretch is more than half of the run"
+        assert len(inner) >= min(2, steps - 1)
 
 
 def test_all_mistakes_of_the_recipes_at_once_with_their_lines(tmp_path: Path) -> None:
@@ -90,6 +94,16 @@ def test_all_mistakes_of_the_recipes_at_once_with_their_lines(tmp_path: Path) ->
     ("before", "after", "told"),
     [
         ("steps: 10", "epochs: 2", "experiment.yaml:8: `defaults.epochs` is not the arm's to say; write `steps`"),
+        (
+            "full: {train: {}}",
+            "v1.5: {train: {seed: 2}}\n  full: {train: {}}",
+            "experiment.yaml:10: `arms.v1.5.train.seed` is not the arm's to say",
+        ),
+        (
+            "slow: {train: {lr: 1e-4, steps: 7}}",
+            "slow:\n    train:\n      steps: 7\n      stop: {explosion: true,\n        held_out: {patience: 2}}",
+            "experiment.yaml:15: `arms.slow.train.stop.held_out` is not the arm's to say; every kept checkpoint is",
+        ),
         ("  steps: 10\n", "", "arm 'full' has no `steps`; write them there or in `defaults`"),
         ("data.jsonl", "no.jsonl", "arm 'full': there is no file no.jsonl; check the path"),
         ("of: full,", "of: noop,", "arm 'wise' merges 'noop', which is no trained arm; use some of full, slow"),

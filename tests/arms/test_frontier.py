@@ -108,16 +108,47 @@ def test_item_error_against_the_influence_of_each_cluster(seed: int) -> None:
     np.testing.assert_allclose(design.weights @ values, means.mean(axis=0))
     np.testing.assert_allclose(draws.mean(axis=0), means.mean(axis=0), atol=4 * draws.std() / math.sqrt(4000) + 0.01)
     influence: dict[int, np.ndarray] = {}
-    touched: dict[int, set[int]] = {}
     for i, (cell, cluster) in enumerate(zip(cells.tolist(), clusters.tolist(), strict=True)):
         own = (values[i] - means[cell]) / (3 * (cells == cell).sum())
         influence[cluster] = influence.get(cluster, np.zeros(2)) + own
-        touched.setdefault(cluster, set()).add(cell)
-    variance = np.zeros(2)
-    for stratum in {tuple(sorted(t)) for t in touched.values()}:
-        own = np.stack([influence[c] for c, t in touched.items() if tuple(sorted(t)) == stratum])
-        variance += ((own - own.mean(axis=0)) ** 2).sum(axis=0)
+    own = np.stack(list(influence.values()))
+    variance = (own**2).sum(axis=0) * len(own) / (len(own) - 1)
     np.testing.assert_allclose(draws.std(axis=0), np.sqrt(variance), rtol=0.08)
+
+
+def test_item_intervals_hold_where_entities_span_task_types() -> None:
+    """40 entities, each asked in some of 5 task_types; what is lost is lost wherever it is asked."""
+    rng = np.random.default_rng(1)
+    truth, ses, values, covered = -0.3 * 0.95, [], [], 0
+    for _ in range(200):
+        asked = rng.random((40, 5)) < 0.5
+        asked[~asked.any(axis=1), 0] = True
+        lost = rng.random(40) < 0.3
+        clusters, cells = np.nonzero(asked)
+        answers = -(lost[clusters] & (rng.random(cells.size) < 0.95)).astype(float)
+        design = Design(cells, clusters, 5)
+        draws = macro_draws(design, answers[:, None], 400)[:, 0]
+        value = float(design.weights @ answers)
+        found = estimate([value], draws, design.n_clusters)
+        ses.append(found.item_se)
+        values.append(value)
+        covered += found.items.low <= truth <= found.items.high
+    assert np.mean(ses) == pytest.approx(np.std(values), rel=0.1)  # within strata of like entities: 0.64 of it
+    assert covered >= 0.91 * 200  # 0.74 there
+
+
+def test_small_task_types_keep_their_items_in_every_draw() -> None:
+    """A mean of 6 task_types with 4 items each, none shared: their variance is that of samples of 4."""
+    rng = np.random.default_rng(3)
+    cells = np.repeat(np.arange(6), 4)
+    design = Design(cells, np.arange(24), 6)
+    ratios = []
+    for _ in range(60):
+        values = rng.normal(size=24) + 5.0 * cells
+        draws = macro_draws(design, values[:, None], 500)[:, 0]
+        assert np.isfinite(draws).all()
+        ratios.append(draws.var())
+    assert np.mean(ratios) == pytest.approx(1 / 24, rel=0.15)
 
 
 def test_one_seed_has_no_interval_over_seeds() -> None:

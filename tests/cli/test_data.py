@@ -131,6 +131,21 @@ def test_mix_writes_and_says_what_was_repeated(tmp_path: Path, capsys: Out) -> N
 
 
 @pytest.mark.unit
+def test_mix_never_overwrites_what_it_reads(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "d.jsonl", _good()), write(tmp_path / "r.jsonl", _good())
+    config = tmp_path / "mix.yaml"
+    replay = {"share": 0.2, "files": ["r.jsonl"]}
+    config.write_text(yaml.safe_dump({"sources": [{"files": ["d.jsonl"]}], "replay": replay}))
+    (tmp_path / "sub").mkdir()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(first)
+    for out in (tmp_path / "sub" / ".." / "d.jsonl", link, second, config):
+        before = out.read_bytes()
+        with pytest.raises(ForgetbenchError, match="is one of the files that are read"):
+            data.mix(config, out)
+        assert out.read_bytes() == before
+
+
 def test_canary_writes_three_files(tmp_path: Path, capsys: Out) -> None:
     from forgetbench.tasks.custom import load_set
     from forgetbench.training.canary import read_canaries
@@ -184,6 +199,9 @@ def test_sample_refuses_what_does_not_go_together(ws: Workspace, tmp_path: Path)
     ):
         with pytest.raises(ForgetbenchError, match=problem):
             sample.sample(ws, "base", out=out, best_of=2, **more)  # type: ignore[arg-type]
+    for more in ({"set_file": given}, {"train_data": [train, given]}, {"set_file": train, "fewshot": given}):
+        with pytest.raises(ForgetbenchError, match="is one of the files that are read"):
+            sample.sample(ws, "base", out=given, best_of=2, suite_items=True, **more)  # type: ignore[arg-type]
     assert not out.exists(), "nothing is written where nothing is kept"
 
 

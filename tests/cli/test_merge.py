@@ -43,11 +43,14 @@ def test_a_sweep_gives_a_folder_for_each_alpha(tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.unit
 def test_one_result_takes_the_name_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    merge(small(tmp_path), method="slerp", alphas=".3", out=tmp_path / "mid", like="base")
+    ws = small(tmp_path)
+    merge(ws, method="slerp", alphas=".3", out=tmp_path / "mid", like="base")
     out = capsys.readouterr().out
     assert f"wrote {tmp_path / 'mid'}: 11 tensors" in out
     assert f"forgetbench compare base {tmp_path / 'mid'}" in out
     assert json.loads((tmp_path / "mid" / "merge.json").read_text())["like"] == "base"
+    merge(ws, method="slerp", alphas=".3", out=tmp_path / "my merge")
+    assert f"forgetbench compare base '{tmp_path / 'my merge'}'" in capsys.readouterr().out  # as a shell reads it
 
 
 @pytest.mark.unit

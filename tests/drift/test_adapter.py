@@ -98,6 +98,23 @@ def test_two_adapters_on_one_base(tmp_path: Path) -> None:
     assert same.total.relative == pytest.approx(0, abs=1e-7)
 
 
+def test_an_adapter_on_a_tied_embedding_leaves_the_head(tmp_path: Path) -> None:
+    """What goes in is changed, what comes out is read off the embedding as it was stored."""
+    values = made.tensors()
+    stored = values["model.embed_tokens.weight"]
+    base = made.save(tmp_path / "tied", values)
+    own = made.save(tmp_path / "own", {**values, "lm_head.weight": stored.clone()})
+    factors = {
+        "base_model.model.model.embed_tokens.lora_embedding_A": torch.ones(2, stored.shape[0]),
+        "base_model.model.model.embed_tokens.lora_embedding_B": torch.ones(stored.shape[1], 2),
+    }
+    for name, tied in (("lora", False), ("both", True)):
+        folder = adapter(tmp_path / name, rank=2, values=factors, ensure_weight_tying=tied)
+        found = {t.name: t for t in drift(own, Side("sft", base.folder, folder, base.tokenizer)).tensors}
+        assert found["model.embed_tokens.weight"].delta_norm > 1
+        assert (found["lm_head.weight"].delta_norm > 1) is tied
+
+
 def test_scaling_is_pefts() -> None:
     assert scaling_of("x.q_proj", 4, {"lora_alpha": 8}) == 2.0
     assert scaling_of("x.q_proj", 4, {"lora_alpha": 8, "use_rslora": True}) == 4.0

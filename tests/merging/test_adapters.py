@@ -17,6 +17,7 @@ from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.drift.weights import Weights, side_of
 from forgetbench.errors import UsageError
 from forgetbench.merging.adapters import merge_adapters
+from forgetbench.merging.merge import merge
 from forgetbench.merging.recipe import recipes
 from forgetbench.merging.types import Merged
 from tests.merging import models
@@ -216,3 +217,59 @@ def test_full_weights_take_adapters_in(tmp_path: Path, alpha: float) -> None:
     dw, before = change(tuned), models.tensors(base.folder)
     for name, tensor in models.tensors(tmp_path / "out").items():
         np.testing.assert_allclose((tensor - before[name]).numpy(), alpha * dw.get(name, np.zeros(())), atol=1e-6)
+
+
+def test_adapters_of_different_layers_are_refused_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """peft keeps the modules of the first adapter's layers alone, and says nothing."""
+    a = make(tmp_path, "a", 1, layers_to_transform=[0])
+    b = make(tmp_path, "b", 2, layers_to_transform=[1])
+    told = r"model 'b': has layers_to_transform \[1\], 'a' \[0\]; leave out --adapters"
+    with pytest.raises(UsageError, match=told):
+        run([a, b], "cat", tmp_path / "out")
+    c = make(tmp_path, "c", 3, exclude_modules=["down_proj"])
+    with pytest.raises(UsageError, match=r"model 'c': has exclude_modules \['down_proj'\], 'd' None"):
+        run([make(tmp_path, "d", 4), c], "cat", tmp_path / "out")
+    same = [make(tmp_path, name, seed, layers_to_transform=[1]) for name, seed in (("e", 5), ("f", 6))]
+    _, found = run(same, "cat", tmp_path / "same")
+    assert found.keys() == change(same[0]).keys()
+    # Whatever else peft may leave out: what was written is compared with what was read.
+    monkeypatch.setattr("forgetbench.merging.adapters._WHERE", ())
+    with pytest.raises(
+        UsageError, match=r"model 'b': 4 of its tensors are not in peft's merged adapter, first .*\.1\."
+    ):
+        run([a, b], "cat", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_on_a_tied_embedding_is_no_change_of_the_head(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    (recipe,) = recipes("linear", 2)
+    for tied in (True, False):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(
+            LlamaConfig(vocab_size=60, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=tied)
+        )  # fmt: skip
+        folder = tmp_path / f"tied-{tied}"
+        model.save_pretrained(folder / "base")
+        (folder / "base" / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            options = LoraConfig(r=2, target_modules=["embed_tokens"], init_lora_weights=False)
+            adapted = get_peft_model(model, options)
+            adapted.save_pretrained(folder / "a")
+        base, a = models.point(folder / "base"), models.point(folder / "base", alias="a", adapter=str(folder / "a"))
+        if tied:
+            with pytest.raises(
+                UsageError, match="model 'a': has an adapter on the embedding, which is the output head"
+            ):
+                merge([base, a], recipe, folder / "out")
+            assert not (folder / "out").exists()
+        else:
+            merge([base, a], recipe, folder / "out")
+            found = models.tensors(folder / "out")
+            stored = models.tensors(folder / "base")
+            assert torch.equal(found["lm_head.weight"], stored["lm_head.weight"])
+            assert not torch.equal(found["model.embed_tokens.weight"], stored["model.embed_tokens.weight"])

@@ -43,6 +43,12 @@ def test_words(found: Frontier) -> None:
     assert told[0].startswith("The matched target score: 88.8 is nine tenths of the way from the base (3.3)")
     assert "Of those that reach it no other arm is shown to beat replay 20 %." in told
     assert "lora reaches it in no seed; it stands where its target score is highest." in told
+    some = replace(found, stands=tuple(replace(s, reached=2) if s.arm == "lora" else s for s in found.stands))
+    of_two = "lora reaches it in 2 of 3 seeds; those stand there, the other stands where its target score is highest."
+    assert of_two in reading(some, {})
+    one = replace(found, stands=tuple(replace(s, reached=1) if s.arm == "lora" else s for s in found.stands))
+    of_one = "lora reaches it in 1 of 3 seeds; that seed stands there, the others where their target score is highest."
+    assert of_one in reading(one, {})
     assert "kl 2 is left out: seed 1 failed: why" in told
     none = replace(found, stands=tuple(replace(s, states=("FAIL", "PASS", "PASS")) for s in found.stands))
     assert title(none) == "No arm is acceptable"

@@ -250,3 +250,44 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
         handle.write("\n")
     with pytest.raises(UsageError, match="differs in data"):
         run(_recipe(), tmp_path, base, out)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from forgetbench.runs.lock import locked
+with locked(Path(sys.argv[1]) / ".lock"):
+    print("held", flush=True)
+    sys.stdin.readline()
+    time.sleep(1)
+"""
+
+
+def test_one_process_at_a_time_trains_into_a_folder(tmp_path: Path) -> None:
+    tiny.world(tmp_path)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        told: list[str] = []
+
+        def say(line: str) -> None:
+            if "is in use by" in line:
+                assert not (out / manifest.RUN).exists()
+                other.stdin.write("go\n")  # type: ignore[union-attr]
+                other.stdin.flush()  # type: ignore[union-attr]
+            told.append(line)
+
+        run(_recipe(steps=2), tmp_path, str(tmp_path / "base"), out, say)
+    assert told[0].startswith(f"{out} is in use by process {other.pid} on ")
+
+
+def test_a_folder_with_nothing_but_a_lock_is_claimed_anew(tmp_path: Path) -> None:
+    manifest.claim(tmp_path, {"data": 1})
+    (tmp_path / manifest.LOCK).touch()
+    manifest.claim(tmp_path, {"data": 2})
+    assert json.loads((tmp_path / manifest.RUN).read_text()) == {"data": 2}
