@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -209,8 +210,9 @@ def train(
     templates = [] if recipe.chat_template is None else [DataFile(path=recipe.chat_template)]
     digests = manifest.digests(root, [*recipe.files(), *templates])
     identity = {"base": base, "weights": digest_of(base), "recipe": recipe.model_dump(mode="json"), "data": digests}
-    state = PartialState()
-    with _alone(output, log_line) if state.is_main_process else nullcontext():
+    # Not PartialState: before the trainer's arguments are made two processes on a CPU do not know of each other there,
+    # and the second would wait for the first for ever.
+    with _alone(output, log_line) if os.environ.get("RANK", "0") == "0" else nullcontext():
         return _train(recipe, root, base, output, identity, log_line, where)
 
 
