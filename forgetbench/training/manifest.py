@@ -181,7 +181,7 @@ def claim(output: Path, identity: Mapping[str, Any], name: str = RUN) -> None:
     file = output / name
     wanted = json.loads(json.dumps(identity))
     if file.is_file() and all(f.name in (RUN, RETENTION, LOCK) or f.name.endswith(".tmp") for f in output.iterdir()):
-        file.unlink()
+        file.unlink(missing_ok=True)  # another rank may have been quicker
     if not file.is_file():
         if checkpoints(output):
             raise UsageError(str(output), f"has checkpoints and no {name}", "give another output folder")
