@@ -309,7 +309,9 @@ def open_workspace(
         raise UsageError(named_by, f"there is no folder {folder}", "name the folder that holds mmlu/, gsm8k/, ...")
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's and transformers' own look-ups heed only this
+        from forgetbench.checkpoints.hub import go_offline
+
+        go_offline()
     return Workspace(
         root=root,
         config=loaded,

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _HALF = 0.5
 
 
+def place(task: str, view: View) -> str:
+    """Where a note holds."""
+    return f"{task} ({view})"
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One item under one view: a flip, or a control that did not flip."""
@@ -42,7 +47,7 @@ class Case:
     @property
     def where(self) -> str:
         """For notes."""
-        return f"{self.pair.task} ({self.pair.view})"
+        return place(*self.group)
 
     @property
     def right(self) -> bool:

@@ -26,7 +26,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from forgetbench.causes.ask import Case, Drawn, drawn_of, fresh, other_style
+from forgetbench.causes.ask import Case, Drawn, drawn_of, fresh, other_style, place
 from forgetbench.causes.delivery import Searcher
 from forgetbench.causes.gold import holds, short_golds
 from forgetbench.causes.luck import other_items, pseudo_control, swapped, swapped_texts
@@ -80,7 +80,7 @@ def recover(
     if not lost:
         return {}
     groups = {t.sampled.case.group for t in lost}
-    chosen = [t.sampled.case for t in controls if t.sampled.case.group in groups]
+    chosen = [t.sampled.case for t in controls]
     of_lost = [tries_of(t.sampled.case, candidate, options) for t in lost]
     of_controls = [(tries_of(c, candidate, options), tries_of(c, base, options)) for c in chosen]
     asked = [a for tries in of_lost for a in tries]
@@ -104,9 +104,7 @@ def recover(
     for group in groups:
         if not any(pool[group].values()):
             items = sum(t.sampled.case.group == group for t in lost)
-            ledger.note(
-                "no stable control, so that luck is chance agreement alone", items, where="{} ({})".format(*group)
-            )
+            ledger.note("no stable control, so that luck is chance agreement alone", items, where=place(*group))
     return found
 
 

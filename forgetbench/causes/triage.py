@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from forgetbench.analysis.types import Comparison, Pair
-from forgetbench.causes.ask import Case, Drawn, drawn_of, fresh, why_not
+from forgetbench.causes.ask import Case, Drawn, drawn_of, fresh, place, why_not
 from forgetbench.causes.posterior import fit_prior, posteriors, stability
 from forgetbench.causes.types import Options, Stability
 from forgetbench.errors import UsageError
@@ -54,12 +54,12 @@ def choose(base: Side, candidate: Side, comparison: Comparison, options: Options
         jobs = base.job(task, view), candidate.job(task, view)
         if jobs[0] is None or jobs[1] is None:
             why = "a side cannot be asked again, so that flips have no cause"
-            ledger.note(why, len(flips), where=f"{task} ({view})")
+            ledger.note(why, len(flips), where=place(task, view))
             continue
         rng = random.Random(f"causes {options.seed} {task} {view}")
         if len(flips) > options.most_flips:
             why = f"a random {options.most_flips:,} flips were looked at and their counts scaled up"
-            ledger.note(why, len(flips), where=f"{task} ({view})")
+            ledger.note(why, len(flips), where=place(task, view))
             flips = rng.sample(flips, options.most_flips)
         cases += _cases(flips + _controls(pairs, options.controls, rng), jobs[0], jobs[1], ledger)
     return cases
@@ -73,7 +73,7 @@ def _cases(pairs: Sequence[Pair], base: TaskJob, candidate: TaskJob, ledger: Led
         reason = "it is not in the suite any more" if item is None else why_not(candidate, item)
         if item is None or reason is not None:
             if pair.flip != "same":
-                ledger.note(f"no cause, since {reason}", where=f"{pair.task} ({pair.view})")
+                ledger.note(f"no cause, since {reason}", where=place(pair.task, pair.view))
             continue
         direction = None if pair.flip == "same" else ("lost" if pair.flip == "lost" else "gained")
         cases.append(Case(pair, item, base, candidate, direction))  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ def _cases(pairs: Sequence[Pair], base: TaskJob, candidate: TaskJob, ledger: Led
 def _controls(pairs: Sequence[Pair], wanted: int, rng: random.Random) -> list[Pair]:
     """Concordant pairs, half of them right on both sides; one half fills up what the other lacks."""
     right = [p for p in pairs if p.flip == "same" and p.base.score == 1.0]
-    wrong = [p for p in pairs if p.flip == "same" and p.base.score == 0.0]
+    wrong = [p for p in pairs if _is_both_wrong(p)]
     of_wrong = min(len(wrong), max(wanted // 2, wanted - len(right)))
     of_right = min(len(right), wanted - of_wrong)
     return rng.sample(right, of_right) + rng.sample(wrong, of_wrong)
@@ -113,7 +113,9 @@ def stable_controls(
         if not had or stable >= options.stable_controls:
             continue
         known = {t.sampled.case.key for t in had}
-        rest = [p for p in comparison.pairs if _is_both_wrong(p, task, view) and (_key(p), view) not in known]
+        asked_so = (task, view, GREEDY)
+        mine = [p for p in comparison.pairs if (p.task, p.view, p.decode_id) == asked_so and _is_both_wrong(p)]
+        rest = [p for p in mine if (_key(p), view) not in known]
         needed = math.ceil((options.stable_controls - stable) * (len(had) + 1) / (stable + 1))
         rng = random.Random(f"more controls {options.seed} {task} {view}")
         case = had[0].sampled.case
@@ -123,8 +125,8 @@ def stable_controls(
     return [t for t in label(sampled, options) if is_stably_wrong(t, options)]
 
 
-def _is_both_wrong(pair: Pair, task: str, view: View) -> bool:
-    return (pair.task, pair.view, pair.decode_id, pair.flip) == (task, view, GREEDY, "same") and pair.base.score == 0.0
+def _is_both_wrong(pair: Pair) -> bool:
+    return pair.flip == "same" and pair.base.score == 0.0
 
 
 def _key(pair: Pair) -> ItemKey:

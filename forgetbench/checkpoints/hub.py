@@ -21,6 +21,11 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on") for name in names)
 
 
+def go_offline() -> None:
+    """Forbid look-ups for this process: the hub's and transformers' own heed only this word."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
 def locate(name: str, revision: str | None, where: str) -> Path:
     """The folder of `name`: itself where it is a folder, else a snapshot in the hub's cache.
 

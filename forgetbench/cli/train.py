@@ -47,8 +47,10 @@ def train(
     from forgetbench.training.recipe import load_recipe
 
     read = load_recipe(recipe)
-    if offline:  # the libraries that look up a base of the hub know this word alone
-        os.environ["HF_HUB_OFFLINE"] = "1"
+    if offline:
+        from forgetbench.checkpoints.hub import go_offline
+
+        go_offline()
     base = find_base(read, recipe.resolve().parent, config)
     if check:
         _check(recipe, base, data_dir, offline=offline, as_json=as_json)

@@ -60,15 +60,24 @@ def digest_of(base: str) -> str:
 
 def load_model(base: str) -> Any:
     """In float32. Raises UsageError for what is no causal model."""
-    with one_line(base):
+    with loading(base):
         import torch
         from transformers import AutoModelForCausalLM
 
         return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
 
 
+RESIZE = "resize the base's embedding to the tokenizer and save it, before training"
+"""The cure for tokens that have no row."""
+
+
+def embedding_rows(model: Any) -> int:
+    """Tokens that the model has an input embedding for."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
 @contextmanager
-def one_line(base: str) -> Iterator[None]:
+def loading(base: str) -> Iterator[None]:
     """What transformers says of a folder that it cannot read, in one line."""
     try:
         yield

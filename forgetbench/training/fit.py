@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from forgetbench.errors import UsageError
 from forgetbench.runs.lock import locked
 from forgetbench.training import ewc, from_base, manifest
-from forgetbench.training.base import digest_of, load_model, one_line
+from forgetbench.training.base import RESIZE, digest_of, embedding_rows, load_model, loading
 from forgetbench.training.collate import Document
 from forgetbench.training.dress import dressed, stops_at
 from forgetbench.training.objective import Corpus, Objective
@@ -188,12 +188,11 @@ def build(
 
 def _have_rows(samples: Sequence[Sample], model: Any) -> None:
     """Raises UsageError for a token that the embedding has no row for: the model would end in an index error."""
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = embedding_rows(model)
     for sample in samples:
         most = int(sample.ids.max(initial=0))
         if most >= rows:
-            cure = "resize the base's embedding to the tokenizer and save it, before training"
-            raise UsageError(sample.where, f"has token {most}, the base's embedding has {rows:,} rows", cure)
+            raise UsageError(sample.where, f"has token {most}, the base's embedding has {rows:,} rows", RESIZE)
 
 
 def train(
@@ -241,7 +240,7 @@ def _train(
     if done is not None and (done.final is None or manifest.damage(done.final) is None):
         return done
     template = None if recipe.chat_template is None else root / recipe.chat_template
-    with one_line(base):
+    with loading(base):
         plain = AutoTokenizer.from_pretrained(base)
     reads, writes = dressed(plain, template, recipe.end_of_turn, "recipe")
     judge = None

@@ -7,7 +7,7 @@ import pytest
 from forgetbench.belief.prompts import FewShotDraw
 from forgetbench.tasks.lm_eval_bridge import LmEvalTask
 from forgetbench.tasks.lm_eval_prompts import OWN_SHOTS
-from tests.parity.bridged import own
+from tests.parity.bridged import own_sums
 
 pytestmark = pytest.mark.unit
 
@@ -15,12 +15,7 @@ pytestmark = pytest.mark.unit
 @pytest.fixture(scope="module")
 def sums(tmp_path_factory: pytest.TempPathFactory) -> LmEvalTask:
     folder = tmp_path_factory.mktemp("tasks")
-    docs = [{"q": f"{n} + 1", "a": f"{n + 1}"} for n in range(40)]
-    own(
-        folder, "sums", docs, output_type="generate_until", doc_to_text="{{q}} =", doc_to_target="{{a}}",
-        generation_kwargs={"until": ["\n"], "max_gen_toks": 6}, num_fewshot=2,
-        metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
-    )  # fmt: skip
+    own_sums(folder, 40, num_fewshot=2, max_gen_toks=6)
     return LmEvalTask("sums", include=folder)
 
 

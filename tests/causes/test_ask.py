@@ -15,17 +15,13 @@ from forgetbench.rounds import Side
 from forgetbench.tasks.base import in_style
 from forgetbench.tasks.lm_eval_bridge import LmEvalTask
 from forgetbench.tasks.registry import default_num_fewshot
-from tests.parity.bridged import own
+from tests.parity.bridged import own_sums
 
 pytestmark = pytest.mark.unit
 
 
 def test_a_task_of_lm_evals_has_its_own_worked_examples_in_the_other_style_too(tmp_path: Path) -> None:
-    docs = [{"q": f"{n} + 1", "a": f"{n + 1}"} for n in range(20)]
-    own(
-        tmp_path, "sums", docs, output_type="generate_until", doc_to_text="{{q}} =", doc_to_target="{{a}}",
-        num_fewshot=2, metric_list=[{"metric": "exact_match"}],
-    )  # fmt: skip
+    own_sums(tmp_path, 20, num_fewshot=2, max_gen_toks=6)
     task = LmEvalTask("sums", include=tmp_path)
     script = tmp_path / "base.json"
     script.write_text(json.dumps({"rules": [], "default": {"text": "1"}}))

@@ -10,7 +10,7 @@ import yaml
 
 from forgetbench.runs.store import list_runs
 from tests.engines import tiny
-from tests.parity.bridged import own
+from tests.parity.bridged import own, own_sums
 
 from .conftest import Run
 
@@ -31,12 +31,7 @@ def write(folder: Path) -> Path:
         doc_to_target="{{" + after + ".strip()}}", metric_list=[{"metric": "acc"}],
         doc_to_choice="{{[" + before + " + option1, " + before + " + option2]}}",
     )  # fmt: skip
-    sums = [{"q": f"{n} + 1", "a": f"{n + 1}"} for n in range(4)]
-    own(
-        yamls, "sums", sums, output_type="generate_until", doc_to_text="{{q}} =", doc_to_target="{{a}}",
-        generation_kwargs={"until": ["\n"], "max_gen_toks": 4}, num_fewshot=1,
-        metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
-    )  # fmt: skip
+    own_sums(yamls, 4, num_fewshot=1, max_gen_toks=4)
     suite = {
         "name": "bridged",
         "views": ["ability", "chat"],

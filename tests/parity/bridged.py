@@ -167,6 +167,16 @@ def own(folder: Path, name: str, docs: Sequence[dict[str, Any]], **entry: Any) -
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
 
 
+def own_sums(folder: Path, count: int, *, num_fewshot: int, max_gen_toks: int) -> None:
+    """Such a task, `sums`: its answers are generated, up to the end of a line."""
+    docs = [{"q": f"{n} + 1", "a": f"{n + 1}"} for n in range(count)]
+    own(
+        folder, "sums", docs, output_type="generate_until", doc_to_text="{{q}} =", doc_to_target="{{a}}",
+        generation_kwargs={"until": ["\n"], "max_gen_toks": max_gen_toks}, num_fewshot=num_fewshot,
+        metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    )  # fmt: skip
+
+
 def write_tasks(folder: Path, data_dir: Path) -> None:
     """ARC, HellaSwag, BBH and WinoGrande as lm-eval defines them, over our files; and small ones of other kinds."""
     import lm_eval

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from forgetbench.errors import ForgetbenchError, ManyUsageErrors, UsageError, combined
-from forgetbench.training.base import load_model, one_line
+from forgetbench.training.base import embedding_rows, load_model, loading
 from forgetbench.training.check.rows import row_of
 from forgetbench.training.data import examples
 from forgetbench.training.preflight.types import Inputs, Line, Part, Retention
@@ -33,7 +33,7 @@ def gather(
     from forgetbench.training.dress import dressed, stops_at
 
     template = None if recipe.chat_template is None else root / recipe.chat_template
-    with one_line(base):
+    with loading(base):
         from transformers import AutoTokenizer
 
         plain = AutoTokenizer.from_pretrained(base)
@@ -43,7 +43,7 @@ def gather(
     target, replay, held_out = _parts((recipe.data, replayed, recipe.held_out), recipe, root, tokenizer)
     model = load_model(base)
     stops_at(model, tokenizer, recipe.end_of_turn)
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = embedding_rows(model)
     samples = [s for part in (target, replay, held_out) for s in part.samples]
     rowless = any(int(s.ids.max(initial=0)) >= rows for s in samples)
     types = {s.task_type for s in samples}

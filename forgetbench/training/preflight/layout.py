@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forgetbench.training.base import embedding_rows
 from forgetbench.training.collate import collate, isolation
 from forgetbench.training.preflight.types import Finding, Inputs
 
@@ -114,7 +115,7 @@ def _other_kernels(model: Any, own: str, documents: tuple[list[int], list[int], 
 
 def _three(inputs: Inputs) -> tuple[list[int], list[int], list[int]] | None:
     """Two different documents of one length, and a third to stand behind them."""
-    rows = int(inputs.model.get_input_embeddings().weight.shape[0])
+    rows = embedding_rows(inputs.model)
     texts = [[int(i) for i in s.ids[:_LONGEST] if i < rows] for s in inputs.trained[:50]]
     texts = [t for t in texts if t]
     if not texts:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forgetbench.training.base import RESIZE, embedding_rows
 from forgetbench.training.preflight.types import MOST_LINES, Finding, Inputs
 
 FAR = 3.5
@@ -20,21 +21,17 @@ _LOOKS_SPECIAL = re.compile(r"<[|｜][\w.:/-]{1,60}[|｜]>")
 def embedding(inputs: Inputs) -> Finding:
     """Every token of tokenizer and data has a row of the embedding."""
     name = "embedding"
-    rows = int(inputs.model.get_input_embeddings().weight.shape[0])
+    rows = embedding_rows(inputs.model)
     most = max((int(s.ids.max()) for s in inputs.trained), default=0)
     have = len(inputs.tokenizer)
     figures = {"rows": rows, "tokens": have, "largest_id": most}
     if most >= rows:
         evidence = f"the data has token {most}, the embedding {rows:,} rows"
-        return Finding(name, "fail", evidence, _grow(), figures=figures)
+        return Finding(name, "fail", evidence, RESIZE, figures=figures)
     if have > rows:
         evidence = f"{have - rows} of {have:,} tokens have no row (embedding: {rows:,}); the data has none of them"
-        return Finding(name, "warn", evidence, _grow(), figures=figures)
+        return Finding(name, "warn", evidence, RESIZE, figures=figures)
     return Finding(name, "pass", f"{have:,} tokens, {rows:,} rows; the data's largest id is {most:,}", figures=figures)
-
-
-def _grow() -> str:
-    return "resize the base's embedding to the tokenizer and save it, before training"
 
 
 def special_tokens(inputs: Inputs) -> Finding:
