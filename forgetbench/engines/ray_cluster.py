@@ -15,6 +15,8 @@ from forgetbench.errors import ModelLoadError
 
 MOST_ACTORS = 8
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CLIENT_TRIES = 3
+_NO_CLIENT_SERVER = "Starting Ray client server failed"
 _lock = threading.Lock()
 _users = 0
 """Engines that use a connection which was opened here."""
@@ -41,11 +43,11 @@ def connect(address: str | None, runtime_env: Mapping[str, Any], where: str) -> 
             _users += _users > 0
             return _users > 0, False
         options: dict[str, Any] = {"runtime_env": dict(runtime_env)} if runtime_env else {}
+        if address is None or "://" not in address:
+            options |= {"include_dashboard": False}
         try:
             with _own_sigterm():
-                if address is None or "://" not in address:
-                    options |= {"include_dashboard": False}
-                ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
+                _init(ray, address, options)
         except Exception as error:  # ConnectionError, RuntimeError, ValueError, grpc's own
             told = f" at {address}" if address else ""
             raise ModelLoadError(
@@ -55,6 +57,25 @@ def connect(address: str | None, runtime_env: Mapping[str, Any], where: str) -> 
         _show_raylet_lines(ray, False)
         _users = 1
         return True, True
+
+
+def _init(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
+    """`ray.init`, again where the head's server for ray:// could not start a process for this client.
+
+    That process is forked from a server with gRPC threads and dies now and then at its start (1 of 25 connections
+    in a loop on two cores); the next try is given another. A failed client also leaves this process in client mode,
+    in which every later `ray.init` fails an assertion: it is taken back.
+    """
+    for tries_left in reversed(range(_CLIENT_TRIES)):
+        try:
+            ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
+            return
+        except Exception as error:
+            if address is None or "://" not in address:
+                raise
+            ray.util.disconnect()
+            if not tries_left or _NO_CLIENT_SERVER not in str(error):
+                raise
 
 
 def disconnect() -> None:

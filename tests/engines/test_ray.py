@@ -103,6 +103,40 @@ def test_a_driver_outside_the_cluster(world: World, tmp_path: Path) -> None:
         engine.close()
 
 
+@pytest.mark.parametrize("failures", [2, 9])
+def test_a_clients_server_that_does_not_start(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """It is started again, and when that does not help, the next connection of this process is none the worse."""
+    from ray.util.client.worker import Worker
+
+    begin, left = Worker._server_init, [None] * failures
+
+    def failing(self: object, *args: object) -> None:
+        if left:
+            left.pop()
+            raise ConnectionAbortedError("Initialization failure from server:\nStarting Ray client server failed. See")
+        begin(self, *args)
+
+    monkeypatch.setattr(Worker, "_server_init", failing)
+    model, asked = Scripted(tmp_path), questions(5)
+    engine = model.engine(f"ray://127.0.0.1:{world.client_port}")
+    try:
+        if failures > 2:
+            with pytest.raises(ModelLoadError, match=r"no Ray cluster can be used at ray://.*client server failed"):
+                list(engine.run(asked))
+            assert len(left) == failures - 3
+        else:
+            by_id(list(engine.run(asked)), asked)
+    finally:
+        engine.close()
+    inside = model.engine(world.address)
+    try:
+        by_id(list(inside.run(asked)), asked)
+    finally:
+        inside.close()
+
+
 def test_a_poisoned_request_ends_as_its_own_error(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

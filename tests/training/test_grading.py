@@ -28,6 +28,7 @@ def _shots(folder: Path, *answers: str) -> None:
 
 def test_the_context_is_that_of_what_is_asked(tmp_path: Path) -> None:
     folder = graded.world(tmp_path)
+    loaded = set(sys.modules)
     entry = {"set": "talk.jsonl", "fewshot": "shots.jsonl", "max_tokens": 6, "chat": {"num_fewshot": 2}}
     (folder / "suite.yaml").write_text(yaml.safe_dump({"name": "talk", "views": ["chat"], "tasks": [entry]}))
     _shots(folder, "a", "b", "c")
@@ -50,4 +51,4 @@ def test_the_context_is_that_of_what_is_asked(tmp_path: Path) -> None:
     config = yaml.safe_load((folder / "forgetbench.yaml").read_text())
     (folder / "forgetbench.yaml").write_text(yaml.safe_dump({**config, "waivers": "waivers.yaml"}))
     assert open_grader("b", config=folder / "forgetbench.yaml").context != first
-    assert "vllm" not in sys.modules  # no engine was begun
+    assert "vllm" not in set(sys.modules) - loaded  # no engine was begun
