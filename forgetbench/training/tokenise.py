@@ -9,6 +9,7 @@ limit is cut into pieces; an answer never is: a longer sample is an error.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,7 +176,27 @@ def _chat(
     text, spans = answers(template, turns, on, where, tools=tools)
     # The template has written BOS where it wants it.
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return np.asarray(encoded["input_ids"], dtype=np.int64), inside(encoded["offset_mapping"], spans)
+    twin = _untrimmed(tokenizer)
+    offsets = encoded["offset_mapping"] if twin is None else twin.encode(text, add_special_tokens=False).offsets
+    return np.asarray(encoded["input_ids"], dtype=np.int64), inside(offsets, spans)
+
+
+@lru_cache(maxsize=2)
+def _untrimmed(tokenizer: Any) -> Any:
+    """Where a tokenizer's offsets leave out the blanks of a token (`trim_offsets`, as RoBERTa's and GPT-NeoX's do), a
+    twin of its backend that keeps them; else None.
+
+    Trimmed, a space that a template's header ends with begins where the answer does, and would be learnt with it.
+    """
+    backend = tokenizer.backend_tokenizer
+    processor = backend.post_processor
+    if processor is None or b'"trim_offsets":true' not in processor.__getstate__():
+        return None
+    twin = copy.deepcopy(backend)
+    twin.post_processor = None  # it adds special tokens, which are not asked for, and trims
+    twin.no_truncation()
+    twin.no_padding()
+    return twin
 
 
 def _raw_pair(prompt: str, answer: str, tokenizer: Any) -> tuple[NDArray[np.int64], Floats]:

@@ -55,6 +55,22 @@ def test_the_ids_are_those_of_the_tokenizer_on_the_rendered_chat(tmp_path: Path)
     assert sample.mask.tolist() == expected["assistant_masks"]
 
 
+@pytest.mark.parametrize("template", [tiny.CHAT_TEMPLATE, tiny.CHATML, tiny.CHATML.replace("\n", " ")])
+def test_offsets_without_blanks_move_no_answer(tmp_path: Path, template: str) -> None:
+    """`trim_offsets` puts the start of a space at its end: where the header ends with one, it would be learnt."""
+    from tokenizers.processors import ByteLevel
+
+    file = tiny.write_jsonl(tmp_path / "d.jsonl", [{"messages": [U, {**A, "content": " eins  zwei\n\ndrei "}, U, A]}])
+    masks = []
+    for trim in (False, True):
+        tokenizer = tiny.tokenizer(template)
+        tokenizer.backend_tokenizer.post_processor = ByteLevel(trim_offsets=trim)
+        (sample,) = read_samples([Source(file)], tokenizer, Reading(max_length=99))
+        masks.append(sample.mask.tolist())
+        assert tokenizer.backend_tokenizer.post_processor.trim_offsets is trim  # it is the user's: left as it was
+    assert masks[0] == masks[1]
+
+
 def test_all_turns_or_the_last(tmp_path: Path) -> None:
     rows = [{"messages": [U, {**A, "content": "eins"}, U, {**A, "content": "zwei"}]}]
     assert _learnt(_read(tmp_path, rows)[0]) == " eins<|end|> zwei<|end|>"
