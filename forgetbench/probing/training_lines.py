@@ -11,9 +11,8 @@ from forgetbench.errors import UsageError
 from forgetbench.probing.modal import forms_of
 from forgetbench.probing.types import Example, Form, Line, Taught
 from forgetbench.probing.variants import words_of
-from forgetbench.training.data import examples, read_training
+from forgetbench.training.data import examples, keys_of, read_training
 
-_ANSWERS = ("output", "response", "completion", "chosen", "answer")
 UNTYPED = "all"
 
 
@@ -44,13 +43,14 @@ def _pair(example: Mapping[str, Any]) -> tuple[str, str] | None:
     for key in ("messages", "conversations"):
         if example.get(key):
             return _of_turns(list(_turns(example[key])))
-    prompt = next((example[k] for k in ("instruction", "prompt", "question") if example.get(k)), None)
-    answer = next((example[k] for k in _ANSWERS if example.get(k)), None)
+    keys = keys_of(example)
+    prompt = example[keys.question] if keys.question else None
+    answer = example[keys.answer] if keys.answer else None
     if isinstance(prompt, list) or isinstance(answer, list):
         return _of_turns([*_turns(prompt or []), *_turns(answer or [])])
-    if not isinstance(prompt, str) or not isinstance(answer, str):
+    if not isinstance(prompt, str) or not isinstance(answer, str) or not prompt or not answer:
         return None
-    more = example.get("input") or example.get("context")
+    more = example[keys.more] if keys.more else None
     return (f"{prompt}\n{more}" if isinstance(more, str) and more else prompt), answer
 
 

@@ -205,6 +205,7 @@ def test_examples_of_every_layout(tmp_path: Path) -> None:
         {"prompt": "a", "completion": "b"},
         {"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "assistant", "content": "b"}]},
         {"question": "a", "answer": "b"},
+        {"instruction": "not read", "prompt": "a", "output": "not read", "answer": "b"},
         {"text": "no pair"},
         {"messages": [{"role": "user", "content": "a"}]},
     ]
@@ -215,7 +216,7 @@ def test_examples_of_every_layout(tmp_path: Path) -> None:
         Example("a", "b", "x/y", "t.jsonl:1"),
         Example("a", "b", "all", "t.jsonl:2"),
         Example("a\ni", "b", "all", "t.jsonl:3"),
-        *(Example("a", "b", "all", f"t.jsonl:{n}") for n in (4, 5, 6)),
+        *(Example("a", "b", "all", f"t.jsonl:{n}") for n in (4, 5, 6, 7)),
     ]
 
 
