@@ -174,11 +174,13 @@ def lines_of(rows: Sequence[Row], per_seed: Mapping[int, Causes], command: str, 
         "causes may rightly be called either, so that the last column leaves out those within two standard errors of "
         "an edge. `access` is *style* and *access* of the search together: the world plants one of them.",
         "",
-        "| cause | flips | found | recall | precision | F1 | F1 away from edges |",
+        "| cause | flips (by seed) | found | recall | precision | F1 | F1 away from edges |",
         "|---|---|---|---|---|---|---|",
     ]
+    flips = Counter((r.truth, r.seed) for r in rows)
     for label, s in table.labels.items():
-        cells = [label, str(s.n), str(s.n_found), *map(_percent, (s.recall, s.precision, s.f1))]
+        by_seed = ", ".join(str(flips[label, seed]) for seed in per_seed)
+        cells = [label, f"{s.n} ({by_seed})", str(s.n_found), *map(_percent, (s.recall, s.precision, s.f1))]
         lines.append(f"| {' | '.join(cells)} | {_percent(clear.labels[label].f1)} |")
     away = f"{_percent(clear.macro)}, lower bound {100 * clear.macro_lower:.1f}"
     lines += [

@@ -74,7 +74,7 @@ def test_a_search_on_the_made_up_task_becomes_a_table(tmp_path: Path) -> None:
     assert figures([r for r in rows if r.truth in LABELS]).macro[0] >= 0.85
     text = "\n".join(lines_of(rows, {0: causes}, "make it", "abc"))
     assert "`make it` at commit `abc`" in text
-    assert "| overwritten | 10 |" in text
+    assert "| overwritten | 10 (10) |" in text
     assert merged(replace(lost[0], cause="style")) == "access"
     assert merged(replace(lost[0], cause="not_recovered", overwritten=False)) == "not recovered"
     assert merged(replace(lost[0], cause="loop")) == "other"

@@ -16,12 +16,12 @@ CAUSES: tuple[Cause, ...] = get_args(Cause)
 COUNTRIES: dict[Cause, int] = {
     "format": 21,
     "refused": 20,
-    "truncated": 23,
+    "truncated": 21,
     "access": 21,
-    "overwritten": 20,
-    "weakened": 37,
-    "flicker": 128,
-    "control": 10,
+    "overwritten": 21,
+    "weakened": 21,
+    "flicker": 149,
+    "control": 6,
 }
 """Countries of each cause, all three facts of each: what is planted by single facts is learnt by heart for the
 phrasings that were taught and reaches no other. `weakened` and `flicker` flip only some of theirs, so they get more."""
