@@ -6,7 +6,8 @@ waits, finds the answers on disk, and goes on.
 
 POSIX record locks (lockf), not flock: they belong to the process alone, so that a child that an engine forked
 and that outlives a kill -9 cannot keep the lock. The kernel drops them when the process dies; nothing is ever
-stale. Where the file system has no locks, work goes on without them, which costs time and no data.
+stale. Where the file system has no locks, work goes on without them, which costs time and no data; so it does in a
+folder that nothing can be written to, where there is nothing to guard.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _HELD = {errno.EACCES, errno.EAGAIN}
+_READ_ONLY = {errno.EACCES, errno.EROFS}
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -39,7 +41,13 @@ def locked(path: Path, *, on_wait: Callable[[str], None] | None = None, poll: fl
     no lock between threads of one process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as e:
+        if e.errno not in _READ_ONLY or os.access(path.parent, os.W_OK):
+            raise
+        yield
+        return
     try:
         told = False
         while True:

@@ -37,7 +37,10 @@ TRAINING = "training.json"
 METRICS = "metrics.jsonl"
 STATELESS = "stateless"
 """Key of a list that `drop_state` shortened."""
-_STATE = re.compile(r"(optimizer|scheduler|scaler|rng_state|global_step)")
+_STATE = re.compile(r"optimizer|scheduler|scaler|rng_state|global_step")
+"""How files begin that only training goes on from."""
+_RECORD = re.compile(r"trainer_state|training_args|complete\b")
+"""And those that tell of it: kept with a checkpoint, of no use to who loads the result."""
 _LIBRARIES = ("forgetbench", "torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors")
 
 
@@ -150,9 +153,8 @@ def copy_weights(checkpoint: Path, final: Path) -> None:
     if wrong is not None:
         raise UsageError(str(checkpoint), f"is the result, and {wrong}", "train again in an empty output folder")
     final.mkdir(parents=True)
-    state = re.compile(r"(optimizer|scheduler|scaler|rng_state|trainer_state|training_args|complete)\b.*|rng_state_.*")
     for file in sorted(checkpoint.iterdir()):
-        if file.is_file() and not state.fullmatch(file.name):
+        if file.is_file() and not _STATE.match(file.name) and not _RECORD.match(file.name):
             shutil.copy2(file, final / file.name)
     if not any(final.glob("*.safetensors")):
         shutil.rmtree(final)

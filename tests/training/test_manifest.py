@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -250,6 +251,22 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
         handle.write("\n")
     with pytest.raises(UsageError, match="differs in data"):
         run(_recipe(), tmp_path, base, out)
+
+
+def test_a_finished_run_in_a_read_only_folder_is_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.world(tmp_path)
+    base, out = str(tmp_path / "base"), tmp_path / "out"
+    final = run(_recipe(steps=2), tmp_path, base, out)
+    really, allowed = os.open, os.access
+
+    def refused(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR) and out in Path(os.fsdecode(path)).parents:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return really(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refused)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != out and allowed(path, mode))
+    assert run(_recipe(steps=2), tmp_path, base, out) == final
 
 
 HOLDER = """
