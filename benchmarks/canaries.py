@@ -105,7 +105,7 @@ def main() -> None:
     args = parser.parse_args()
     found = [measure(args.base.resolve(), args.work.resolve() / f"seed-{seed}", seed) for seed in args.seeds]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    print(f"`python -m benchmarks.canaries` at commit `{commit}`, {len(found)} seeds:\n")
+    print(f"`python -m benchmarks.canaries` at commit `{commit}`: {len(found)} seeds:\n")
     print("\n".join(table(found)))
 
 
