@@ -50,8 +50,7 @@ bench-compare: ## seconds that comparing two runs of 14,042 items takes; prints 
 
 proof-causes: ## causes of planted flips against an oracle's truth, seeds 0 to 2 of proof-demo (long); writes docs/causes.md
 	@scripts/setup.sh dev
-	@# It ends with 1 where a cause has fewer than 100 flips, which the table of causes says too.
-	-.venv/bin/python -m benchmarks.mixed_world --demos proof-demo --work proof-causes
+	.venv/bin/python -m benchmarks.mixed_world --demos proof-demo --work proof-causes
 	.venv/bin/python -m benchmarks.causes --work proof-causes --out docs/causes.md
 
 bench-drift: ## drift of the weights at the shapes of 8 billion parameters (32 GB of disk); writes docs/drift.md's table
