@@ -356,3 +356,41 @@ def test_adapted_experts_are_refused_with_the_advice_to_merge(tmp_path: Path) ->
     with pytest.raises(UsageError, match=f"changes {name}, which has no weight of that name") as error:
         Weights(Side("sft", base.folder, folder))
     assert "merge it into its base" in str(error.value)
+
+
+def test_an_adapted_matrix_of_a_quantised_base_is_left_out(tmp_path: Path) -> None:
+    values = {**made.tensors(), f"{Q}.weight": torch.zeros(made.HIDDEN**2 // 2, 1, dtype=torch.uint8)}
+    base = made.save(tmp_path / "base", values, config={"quantization_config": {"quant_method": "bitsandbytes"}})
+    found = drift(base, Side("sft", base.folder, adapter(tmp_path / "lora"), base.tokenizer, base.config))
+    assert [(s.name, s.why.split(":")[0]) for s in found.skipped] == [(f"{Q}.weight", "is of type U8")]
+    assert [t.name for t in found.tensors if t.delta_norm] == [f"{DOWN}.weight"]
+    assert found.reading[0].startswith("Only ")
+
+
+def test_an_adapter_that_holds_nan_is_left_out_by_name(tmp_path: Path) -> None:
+    base = made.save(tmp_path / "base", made.tensors())
+    folder = adapter(tmp_path / "lora")
+    from safetensors.torch import load_file
+
+    values = load_file(folder / "adapter_model.safetensors")
+    values[f"base_model.model.{Q}.lora_B.weight"][0, 0] = float("nan")
+    save_file(values, folder / "adapter_model.safetensors")
+    found = drift(base, Side("sft", base.folder, folder, base.tokenizer))
+    assert [(s.name, s.why) for s in found.skipped] == [(f"{Q}.weight", "holds values that are not finite")]
+    assert [t.name for t in found.tensors if t.delta_norm] == [f"{DOWN}.weight"]
+
+
+def test_equal_adapters_moved_nothing(tmp_path: Path) -> None:
+    """Also where the same change is written by other factors: what float32 leaves of it is no change."""
+    base = made.save(tmp_path / "base", made.tensors())
+    first, again = adapter(tmp_path / "a"), adapter(tmp_path / "b")
+    from safetensors.torch import load_file
+
+    values = load_file(first / "adapter_model.safetensors")
+    other = {k: t * 3.0 if ".lora_A." in k else t / 3.0 for k, t in values.items()}
+    scaled = adapter(tmp_path / "c", values=other)
+    for second in (again, scaled):
+        found = drift(Side("a", base.folder, first), Side("b", base.folder, second))
+        assert found.total.relative == 0.0
+        assert all(t.spectrum is None for t in found.tensors)
+        assert found.reading == ("Every tensor that was compared is the same in both.",)
