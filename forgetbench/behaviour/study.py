@@ -267,10 +267,14 @@ def _drift(base: Side, candidate: Side, notes: list[str]) -> Drift | None:
     from forgetbench.drift import drift
     from forgetbench.drift.weights import side_of
 
+    # A comparison that took hours must not end with its last part.
     try:
         return drift(side_of(base.point), side_of(candidate.point), directions=False)
     except UsageError as e:
         notes.append(f"weights are not compared: {e.where}: {e.problem}")
+        return None
+    except np.linalg.LinAlgError as e:
+        notes.append(f"weights are not compared: a decomposition failed ({e})")
         return None
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from forgetbench.drift.types import Group, NewDirections, Place, TensorDrift
 
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_in")
-HEADS = ("lm_head", "embed_out", "output")
+HEADS = ("lm_head", "embed_out", "output", "output_layer")
+TASK_HEADS = ("score", "classifier")
+"""From hidden states to something other than the vocabulary: their rows are no tokens."""
 _NUMBER = re.compile(r"\d+")
 
 
@@ -34,6 +37,24 @@ def is_head(name: str) -> bool:
     """Whether it is the matrix from hidden states to the vocabulary."""
     place = place_of(name)
     return place.layer is None and name.endswith(".weight") and place.kind.split(".")[-1] in HEADS
+
+
+def ends_elsewhere(name: str) -> bool:
+    """Whether it is the last matrix of a model that classifies: such a model reads nothing off its embedding."""
+    place = place_of(name)
+    return place.layer is None and name.endswith(".weight") and place.kind.split(".")[-1] in TASK_HEADS
+
+
+def ties(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json makes the output head the embedding. A key that is absent means what transformers' class
+    of that model_type has by default; a type that it does not know: no."""
+    for told in (config, config.get("text_config") or {}):
+        if told.get("tie_word_embeddings") is not None:
+            return bool(told["tie_word_embeddings"])
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    return kind in CONFIG_MAPPING and bool(getattr(CONFIG_MAPPING[kind](), "tie_word_embeddings", False))
 
 
 def in_order(names: Iterable[str]) -> list[str]:

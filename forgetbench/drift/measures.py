@@ -16,12 +16,16 @@ from forgetbench.drift.types import Bounds, Method, Spectrum
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from forgetbench.drift.adapter import LowRank
+
     Floats = NDArray[np.float32]
     Doubles = NDArray[np.float64]
 
 FULL_SVD = 1024
 """Up to this shorter side every singular value is computed."""
 _CHUNK = 1 << 22
+ROUNDING = 1e-7
+"""About float32's spacing at 1, relative."""
 
 
 def sum_of_squares(values: Floats) -> float:
@@ -87,6 +91,15 @@ def factored_values(left: Floats, right: Floats) -> Doubles:
     inner = np.linalg.qr(right.astype(np.float64).T).R
     sigma: Doubles = np.linalg.svd(outer @ inner.T, compute_uv=False)
     return sigma
+
+
+def difference_values(added: LowRank, removed: LowRank, rows: int) -> Doubles:
+    """Singular values of the difference of two low-rank changes, over their first `rows` rows: (n,), falling. What lies
+    below `ROUNDING` of the larger change is 0: factors in float32 do not tell it from nothing."""
+    sizes = [factored_values(c.left[:rows], c.right) for c in (added, removed)]
+    both = np.concatenate([added.left[:rows], -removed.left[:rows]], axis=1)
+    sigma = factored_values(both, np.concatenate([added.right, removed.right], axis=0))
+    return np.where(sigma > ROUNDING * max(float(s.max(initial=0.0)) for s in sizes), sigma, 0.0)
 
 
 def _exactly(value: float) -> Bounds:

@@ -22,22 +22,41 @@ class Part(NamedTuple):
     """Of the parameters."""
 
 
-def sentences(total: Group, tensors: Sequence[TensorDrift], tokens: Sequence[TokenRows]) -> tuple[str, ...]:
-    """One sentence on size, one on place, one for each embedding on special tokens."""
+def sentences(
+    total: Group, tensors: Sequence[TensorDrift], tokens: Sequence[TokenRows], compared: float = 1.0
+) -> tuple[str, ...]:
+    """One sentence on size, one on place, one for each embedding on special tokens. `compared`: the share of all
+    weights of the two that could be compared; the first sentence says it where it is not 1."""
     if not tensors:
         return ("No tensor could be compared.",)
     changed = [t for t in tensors if t.delta_norm]
+    if compared < 1.0:
+        # As `all but` where it would be rounded to 100 %.
+        told = f"Only {percent(compared)}" if compared < 0.995 else f"All but {percent(1.0 - compared)}"
+        told, weights = f"{told} of the weights could be compared: ", "those"
+    else:
+        told, weights = "", "The weights"
     if not changed:
-        return ("Every tensor that was compared is the same in both.",)
-    size = (
-        "The base's weights are all zeros."
-        if total.relative is None
-        else f"The weights moved by {percent(total.relative)} of their Frobenius norm, "
-        f"in {len(changed)} of {len(tensors)} tensors."
-    )
-    told = [size, _place(tensors)]
-    told.extend(_tokens(rows) for rows in tokens)
-    return tuple(told)
+        same = "those did not change." if told else "Every tensor that was compared is the same in both."
+        return (told + same,)
+    if total.relative is None:
+        size = "those are all zeros in the base." if told else "The base's weights are all zeros."
+    else:
+        size = (
+            f"{weights} moved by {percent(total.relative)} of their Frobenius norm, "
+            f"in {len(changed)} of {len(tensors)} tensors."
+        )
+    return (told + size, _place(tensors), *(_tokens(rows) for rows in tokens))
+
+
+def left_out(skipped: int, only_base: int, only_candidate: int) -> list[str]:
+    """One note that counts what was not compared; none where everything was."""
+    if not skipped + only_base + only_candidate:
+        return []
+    return [
+        f"Tensors that were not compared: {skipped} of those that both have, {only_base} that only the base has, "
+        f"{only_candidate} that only the candidate has."
+    ]
 
 
 def percent(share: float) -> str:
@@ -55,11 +74,11 @@ def times(ratio: float) -> str:
 
 
 def _place(tensors: Sequence[TensorDrift]) -> str:
-    parts = [p for p in _parts(tensors) if p.share >= HALF]
+    parts = [p for p in _parts(tensors) if p.share >= max(HALF, CONCENTRATED * p.weight)]
+    if not parts:
+        return "The change is spread evenly: no layers or kind of matrix hold most of it in much less of the weights."
     # The part whose share of the change exceeds its share of the weights by most; of equals the shorter name.
     best = max(parts, key=lambda p: (round(p.share - p.weight, 6), -len(p.name)))
-    if best.share < CONCENTRATED * best.weight:
-        return "The change is spread evenly: no layers or kind of matrix hold much more of it than their size."
     return (
         f"Most of the change sits in {best.name}: {percent(best.share)} of the squared change "
         f"in {percent(best.weight)} of the weights."

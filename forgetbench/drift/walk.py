@@ -8,6 +8,7 @@ MB (Llama-3 8B: embeddings of 128,256 x 4,096 are 2.1 GB). Mathematics in float3
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,9 +18,9 @@ import numpy as np
 from forgetbench.drift import tokens as rows_of
 from forgetbench.drift.adapter import LowRank, combined
 from forgetbench.drift.directions import directions_of, new_directions
-from forgetbench.drift.groups import by_kind, by_layer, group, in_order, is_embedding, is_head, place_of
-from forgetbench.drift.measures import factored_values, from_values, spectrum_of, sum_of_squares
-from forgetbench.drift.reading import sentences
+from forgetbench.drift.groups import by_kind, by_layer, group, in_order, is_embedding, is_head, place_of, ties
+from forgetbench.drift.measures import difference_values, factored_values, from_values, spectrum_of, sum_of_squares
+from forgetbench.drift.reading import left_out, sentences
 from forgetbench.drift.types import Drift, NewDirections, Skipped, Spectrum, TensorDrift, TokenRows
 from forgetbench.drift.weights import Side, Weights, same_stored
 
@@ -76,7 +77,9 @@ def drift(base: Side, candidate: Side, *, directions: bool = True, seed: int = 0
             rows = rows_of.token_rows(name, one.moved, one.held, special)
             if rows is not None:
                 token_rows.append(rows)
-    notes += resized + _vocabularies(base, candidate, special) + _other_notes(a, b, skipped)
+    only_base, only_candidate = in_order(a.names - b.names), in_order(b.names - a.names)
+    notes += resized + _vocabularies(base, candidate, special) + _types(found) + _other_notes(a, b)
+    notes += left_out(len(skipped), len(only_base), len(only_candidate))
     whole = math.fsum(t.delta_norm**2 for t in found)
     total = group("all", found, whole)
     return Drift(
@@ -87,18 +90,19 @@ def drift(base: Side, candidate: Side, *, directions: bool = True, seed: int = 0
         kinds=by_kind(found, whole),
         tensors=tuple(found),
         tokens=tuple(token_rows),
-        only_base=tuple(in_order(a.names - b.names)),
-        only_candidate=tuple(in_order(b.names - a.names)),
+        only_base=tuple(only_base),
+        only_candidate=tuple(only_candidate),
         skipped=tuple(skipped),
         notes=tuple(notes),
-        reading=sentences(total, found, token_rows),
+        reading=sentences(total, found, token_rows, _compared(a, b, total.parameters)),
     )
 
 
 def _ties(a: Weights, b: Weights) -> list[str]:
     """A head that one side has and the other takes from its embedding is compared with that embedding."""
     if a.tied and b.tied:
-        return ["Both take the output head from the embedding: it is counted once."]
+        both = ties(a.side.config) and ties(b.side.config)
+        return ["Both take the output head from the embedding: it is counted once."] if both else []
     for one, other, names in ((a, b, "base"), (b, a, "candidate")):
         head = next((n for n in in_order(other.names) if is_head(n)), None)
         if one.tied and head is not None:
@@ -126,7 +130,8 @@ def _tensor(a: Weights, b: Weights, name: str, *, directions: bool, seed: int) -
     vocabulary = is_embedding(name) or is_head(name)
     matrix = len(entry.shape) == 2 and min(rows, columns) > 1
     by_factors = same_stored(a, b, name)
-    factors = combined(b.change(name), a.change(name)) if by_factors else None
+    added, removed = b.change(name), a.change(name)
+    factors = combined(added, removed) if by_factors else None
     kept = np.empty((rows, columns), dtype=np.float32) if matrix and not by_factors else None
     moved, held = (np.zeros(rows), np.zeros(rows)) if vocabulary else (None, None)
     base_squares = delta_squares = 0.0
@@ -148,9 +153,16 @@ def _tensor(a: Weights, b: Weights, name: str, *, directions: bool, seed: int) -
             kept[start:stop] = change
     spectrum: Spectrum | None = None
     if factors is not None:
-        sigma = factored_values(factors.left[:rows], factors.right)
+        if not (np.isfinite(factors.left).all() and np.isfinite(factors.right).all()):
+            sigma = np.full(1, np.nan)  # the caller names the tensor and leaves it out
+        elif added is not None and removed is not None:
+            sigma = difference_values(added, removed, rows)
+        else:
+            sigma = factored_values(factors.left[:rows], factors.right)
         delta_squares = float(sigma @ sigma)
-        spectrum = from_values(sigma, "factors") if delta_squares and matrix else None
+        if moved is not None and not delta_squares:
+            moved[:] = 0.0  # what rounding left of equal changes
+        spectrum = from_values(sigma, "factors") if 0.0 < delta_squares < math.inf and matrix else None
     elif kept is not None and 0.0 < delta_squares < math.inf:
         spectrum = spectrum_of(kept, delta_squares, seed=seed)
     del kept  # before a second matrix is read
@@ -217,13 +229,29 @@ def _vocabularies(base: Side, candidate: Side, special: dict[int, str]) -> list[
     return [f"{other:,} ids stand for different tokens in the two vocabularies; their rows are compared by id."]
 
 
-def _other_notes(a: Weights, b: Weights, skipped: list[Skipped]) -> list[str]:
+def _compared(a: Weights, b: Weights, parameters: int) -> float:
+    """`parameters` over all that the two have, as stored: 4-bit weights that are packed in pairs count half."""
+    held = 0
+    for name in a.names | b.names:
+        entries = [w.entry(name) for w in (a, b) if name in w.names]
+        held += max(e.rows * e.columns for e in entries)
+    return parameters / held if held else 0.0
+
+
+def _types(found: list[TensorDrift]) -> list[str]:
+    """One note where the two store their weights in different types: a cast alone moves them."""
+    pairs = Counter(t.dtypes for t in found if t.dtypes[0] != t.dtypes[1])
+    if not pairs:
+        return []
+    listed = ", ".join(f"{n} {before} and {after}" for (before, after), n in pairs.most_common())
+    return [f"Types of base and candidate differ (tensors: {listed}): part of the change may be rounding."]
+
+
+def _other_notes(a: Weights, b: Weights) -> list[str]:
     told = []
     for side, weights in (("base", a), ("candidate", b)):
         if weights.side.config.get("quantization_config"):
             told.append(f"The {side} is quantised: only its tensors that are stored as plain floats are compared.")
         if weights.adapter is not None:
             told.append(f"The {side} has a LoRA adapter on {len(weights.adapter.changes)} tensors: read as it is.")
-    if skipped:
-        told.append(f"{len(skipped)} tensors could not be compared.")
     return told

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forgetbench.checkpoints.checkpoint import NONE, Checkpoint
-from forgetbench.checkpoints.files import read_json
 from forgetbench.drift.adapter import Adapter, LowRank, open_adapter
-from forgetbench.drift.groups import is_embedding, is_head
+from forgetbench.drift.groups import ends_elsewhere, is_embedding, is_head
 from forgetbench.drift.shards import SIZES, Entry, Shards, open_shards
 from forgetbench.errors import UsageError
 
@@ -55,17 +54,21 @@ class Weights:
         self.side = side
         self.shards: Shards = open_shards(side.folder)
         self.adapter: Adapter | None = None
+        self._alias: dict[str, str] = {}
         if side.adapter is not None:
             self.adapter = open_adapter(side.adapter, self.shards.entries.keys(), side.config)
             for name, change in self.adapter.changes.items():
-                entry = self.shards.entries[name]
+                if name not in self.names:  # a head that is the embedding: with an adapter of its own it no longer is
+                    self.tie(name)
+                entry = self.entry(name)
+                if not self.readable(name):  # packed: its shape is not the matrix's
+                    continue
                 if (entry.rows, entry.columns) != (change.left.shape[0], change.right.shape[1]):
                     raise UsageError(
                         str(side.adapter),
                         f"changes {name} as {change.left.shape[0]} x {change.right.shape[1]}, which is {entry.shape}",
                         "name the base that it was made for",
                     )
-        self._alias: dict[str, str] = {}
 
     @property
     def names(self) -> set[str]:
@@ -79,7 +82,7 @@ class Weights:
     @property
     def tied(self) -> bool:
         """Whether the head is the embedding: there is no tensor of its own for it."""
-        return not any(is_head(n) for n in self.names) and self.embedding is not None
+        return not any(is_head(n) or ends_elsewhere(n) for n in self.names) and self.embedding is not None
 
     def tie(self, head: str) -> None:
         """Let the head's name mean the embedding."""
@@ -88,42 +91,46 @@ class Weights:
 
     @property
     def apart(self) -> bool:
-        """Whether an adapter adds to the embedding alone where the output head is tied to it: what comes out is then
-        read off the embedding without the adapter, and the two are no longer one tensor."""
-        if self.adapter is None or self.side.adapter is None:
+        """Whether an adapter changes the embedding and the output head apart though they are tied (one alone, or each
+        by factors of its own): with it they are no longer one tensor."""
+        if self.adapter is None or self.adapter.tying:
             return False
+        if any(is_head(n) for n in self.shards.entries) and not self.side.config.get("tie_word_embeddings"):
+            return False
+        changed = [n for n in self.adapter.changes if is_embedding(n) or is_head(n)]
         touched = {*self.adapter.changes, *self.adapter.replaced}
-        tied = self.tied or bool(self._alias) or bool(self.side.config.get("tie_word_embeddings"))
-        if not tied or not any(is_embedding(n) for n in touched) or any(is_head(n) for n in touched):
-            return False
-        told = read_json(self.side.adapter / "adapter_config.json", "save the adapter again")
-        return not told.get("ensure_weight_tying")
+        # Both saved whole: what a resized vocabulary leaves.
+        return bool(changed) or any(map(is_embedding, touched)) != any(map(is_head, touched))
 
-    def _adapter_on(self, name: str) -> Adapter | None:
-        return None if name in self._alias and self.apart else self.adapter
+    def _stored(self, name: str) -> tuple[Shards, str]:
+        """Where a tensor lies, without what an adapter adds to it."""
+        if self.adapter and name in self.adapter.replaced:
+            return self.adapter.shards, self.adapter.replaced[name]
+        if name not in self._alias:
+            return self.shards, name
+        # What goes in may be changed: what comes out is read off the embedding as it was, unless the two are kept tied.
+        tying = self.adapter is not None and self.adapter.tying
+        return self._stored(self._alias[name]) if tying else (self.shards, self._alias[name])
 
     def entry(self, name: str) -> Entry:
-        adapter, name = self._adapter_on(name), self._alias.get(name, name)
-        if adapter and name in adapter.replaced:
-            return adapter.shards.entries[adapter.replaced[name]]
-        return self.shards.entries[name]
+        shards, stored = self._stored(name)
+        return shards.entries[stored]
 
     def change(self, name: str) -> LowRank | None:
         """What an adapter adds to the stored tensor."""
-        adapter, name = self._adapter_on(name), self._alias.get(name, name)
-        return adapter.changes.get(name) if adapter else None
+        if self.adapter is None:
+            return None
+        if name in self._alias and name not in self.adapter.changes and self.adapter.tying:
+            name = self._alias[name]
+        return self.adapter.changes.get(name)
 
     def readable(self, name: str) -> bool:
         return self.entry(name).dtype in SIZES
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Floats:
         """Rows start to stop as float32, adapter included: (stop - start, columns)."""
-        adapter, change = self._adapter_on(name), self.change(name)
-        name = self._alias.get(name, name)
-        if adapter and name in adapter.replaced:
-            values = adapter.shards.read(adapter.replaced[name], start, stop)
-        else:
-            values = self.shards.read(name, start, stop)
+        shards, stored = self._stored(name)
+        change, values = self.change(name), shards.read(stored, start, stop)
         if change is not None:
             values = values + change.left[start:stop] @ change.right
         return values

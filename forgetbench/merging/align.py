@@ -84,12 +84,12 @@ def _configs(sides: Sequence[Weights], like: int) -> list[str]:
 
 
 def _same_head(weights: Weights) -> None:
-    """Raises UsageError for an adapter on an embedding that is the output head too: merged into the one tensor it would
-    change what comes out."""
+    """Raises UsageError for an adapter on an embedding that is the output head too, or on that head: merged into the
+    one tensor it would change both, or be lost."""
     if weights.apart:
         raise UsageError(
             f"model '{weights.side.alias}'",
-            "has an adapter on the embedding, which is the output head too: merged, it would change both",
+            "has an adapter on the embedding, which is the output head too, or on that head: merged, both would change",
             "give the base a head of its own first (tie_word_embeddings: false), or merge adapters alone (--adapters)",
         )
 
@@ -136,6 +136,10 @@ def _names(sides: Sequence[Weights], like: int) -> list[str]:
 def _plan(name: str, sides: Sequence[Weights], like: int, dtype: str | None) -> Plan:
     named = sides[like].entry(name)
     merged = all(side.readable(name) for side in sides)
+    if not merged and any(side.change(name) is not None for side in sides):
+        raise UsageError(
+            f"{named.file}: {name}", "is quantised and has an adapter on it", "merge the weights it was made from"
+        )
     if named.dtype not in BYTES:
         raise UsageError(f"{named.file}: {name}", f"is of type {named.dtype}", "merge weights of 16 to 64 bits")
     shared = named.rows

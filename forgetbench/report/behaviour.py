@@ -11,6 +11,7 @@ from forgetbench.behaviour.types import Behaviour, Group, SampledTask
 from forgetbench.belief.recovery import as_dict, reading_of
 from forgetbench.belief.types import Divergence
 from forgetbench.causes.types import CAUSES, WORDS, CauseCounts, Causes, Found
+from forgetbench.drift.reading import left_out
 from forgetbench.drift.types import Drift
 from forgetbench.report.numbers import MINUS, UNKNOWN
 from forgetbench.report.speed import amount, digits_for, signed
@@ -20,6 +21,8 @@ Context = dict[str, Any]
 
 _SHOWN = 12
 """Examples of divergence that a page lists."""
+_NAMED = 4
+"""Tensors of one kind that a page names."""
 _TOLD = 6
 """Measures that a terminal tells."""
 
@@ -211,7 +214,32 @@ def _divergence(found: Divergence) -> Context:
 
 
 def _drift(found: Drift) -> Context:
-    return {"reading": list(found.reading), "notes": list(found.notes)}
+    return {"reading": list(found.reading), "notes": list(found.notes), "left_out": _left_out(found)}
+
+
+def _left_out(found: Drift) -> list[str]:
+    """The tensors that were not compared, the first of each kind by name."""
+    why: dict[str, list[str]] = {}
+    for one in found.skipped:
+        why.setdefault(one.why, []).append(one.name)
+    lines = [f"Not compared ({len(names):,}): {_first(names)}. Each {reason}." for reason, names in why.items()]
+    for side, names in (("base", found.only_base), ("candidate", found.only_candidate)):
+        if names:
+            lines.append(f"Only in the {side} ({len(names):,}): {_first(names)}.")
+    return lines
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _names_left_out(found: Drift) -> Context:
+    """Every tensor that was not compared."""
+    return {
+        "skipped": [{"name": s.name, "why": s.why} for s in found.skipped],
+        "only_base": list(found.only_base),
+        "only_candidate": list(found.only_candidate),
+    }
 
 
 def _in_turn(kinds: Sequence[Sequence[tuple[Group, Measured]]]) -> list[tuple[Group, Measured]]:
@@ -224,7 +252,9 @@ def told(found: Behaviour) -> list[str]:
     lines = [t.sentence for t in (found.causes.tasks if found.causes else ()) if t.lost]
     lines += [s.reading for s in found.sampled if s.curves.crossover.proven or s.expected is not None]
     lines += [f"{d.reading} ({d.view})" for d in found.divergences if d.reading]
-    lines += found.drift.reading[:1] if found.drift is not None else ()
+    if found.drift is not None:
+        d = found.drift
+        lines += [*d.reading[:1], *left_out(len(d.skipped), len(d.only_base), len(d.only_candidate))]
     lines += found.fit.lines if found.fit is not None else ()
     measures = [(g, m) for g in found.groups for m in g.measures]
     proven = _in_turn([[(g, m) for m in g.measures if m.base is not None and m.proven] for g in found.groups])
@@ -282,6 +312,8 @@ def to_dict(comparisons: Sequence[Comparison]) -> list[Context]:
                     for d in b.divergences
                 ],
                 "drift": [] if b.drift is None else list(b.drift.reading),
+                "drift_notes": [] if b.drift is None else list(b.drift.notes),
+                "drift_left_out": None if b.drift is None else _names_left_out(b.drift),
                 "fit": [] if b.fit is None else list(b.fit.lines),
                 "spent": None if b.spent is None else asdict(b.spent),
                 "notes": _notes(b),

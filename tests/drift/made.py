@@ -50,7 +50,8 @@ def save(folder: Path, values: Mapping[str, torch.Tensor], *, shards: int = 1, c
             save_file({n: values[n].contiguous() for n in mine}, folder / file)
             index |= dict.fromkeys(mine, file)
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    config = {"model_type": "llama", **(config or {})}
+    tied = "lm_head.weight" not in values
+    config = {"model_type": "llama", "tie_word_embeddings": tied, **(config or {})}
     (folder / "config.json").write_text(json.dumps(config))
     rows = values["model.embed_tokens.weight"].shape[0] if "model.embed_tokens.weight" in values else VOCABULARY
     words = {f"w{i}": i for i in range(rows) if i not in SPECIAL}

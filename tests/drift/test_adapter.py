@@ -206,3 +206,191 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     apart = adapter(tmp_path / "apart", values={key.format("A"): torch.ones(2, 24), key.format("B"): torch.ones(24, 3)})
     with pytest.raises(UsageError, match="does not fit B"):
         drift(base, Side("sft", base.folder, apart))
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_16", "olora", "OLoRA", "corda", "lora_ga", "loftq"])
+def test_an_adapter_that_starts_from_the_base_is_refused(tmp_path: Path, start: str) -> None:
+    """peft takes B0 A0 out of the base as it loads: scaling * B A is not the change."""
+    base = made.save(tmp_path / "base", made.tensors())
+    folder = adapter(tmp_path / "lora", init_lora_weights=start)
+    for read in (lambda side: drift(base, side), Weights):
+        with pytest.raises(UsageError, match=f"init_lora_weights '{start}': peft alters the base") as error:
+            read(Side("sft", base.folder, folder))
+        assert "merge it into its base" in str(error.value)
+
+
+@pytest.mark.parametrize("start", [True, False, "gaussian", "eva", "orthogonal", "mica"])
+def test_an_adapter_that_only_draws_its_factors_is_read(tmp_path: Path, start: bool | str) -> None:
+    base = made.save(tmp_path / "base", made.tensors())
+    folder = adapter(tmp_path / "lora", init_lora_weights=start)
+    assert len(Weights(Side("sft", base.folder, folder)).adapter.changes) == 2  # type: ignore[union-attr]
+
+
+def test_an_initialisation_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    base = made.save(tmp_path / "base", made.tensors())
+    folder = adapter(tmp_path / "lora", init_lora_weights="of_next_year")
+    with pytest.raises(UsageError, match="of which it is not known whether it alters the base"):
+        Weights(Side("sft", base.folder, folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["pissa", "olora", "gaussian", "orthogonal"])
+def test_which_initialisations_alter_the_base_in_peft(tmp_path: Path, start: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = llama(tmp_path, tied=False)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=start)  # type: ignore[arg-type]
+    after = get_peft_model(model, config).base_model.model.state_dict()
+    name = "model.layers.0.self_attn.q_proj"
+    altered = not torch.equal(after[f"{name}.base_layer.weight"], before[f"{name}.weight"])
+    assert altered is (start in ("pissa", "olora"))
+
+
+def llama(folder: Path, *, tied: bool) -> tuple[Any, Side]:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=60, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                         num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=tied)  # fmt: skip
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(folder / "base")
+    told = json.loads((folder / "base" / "config.json").read_text())
+    model = LlamaForCausalLM.from_pretrained(folder / "base")  # peft looks up there whether the vocabulary is resized
+    return model, Side("base", folder / "base", config=told)
+
+
+def adapted(model: Any, folder: Path, **options: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuned = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, init_lora_weights=False, **options))
+        with torch.no_grad():
+            for parameter in tuned.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.01 * torch.randn_like(parameter)
+        tuned.save_pretrained(folder)
+    return tuned
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens"]},
+        {"target_modules": ["q_proj", "lm_head", "embed_tokens"]},
+    ],
+    ids=["saved whole", "adapted"],
+)
+def test_an_adapter_on_a_resized_vocabulary(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Head and embedding of 64 rows lie in the adapter (with what they were before), the base's files have 60."""
+    model, base = llama(tmp_path, tied=False)
+    model.resize_token_embeddings(64, mean_resizing=False)
+    merged = adapted(model, tmp_path / "lora", **options).merge_and_unload().state_dict()
+    side = Side("sft", base.folder, tmp_path / "lora", config=base.config)
+    weights = Weights(side)
+    for name in ("lm_head.weight", "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"):
+        np.testing.assert_allclose(weights.read(name), merged[name].numpy(), atol=1e-6)
+    found = drift(base, side)
+    assert any("lm_head.weight has 60 rows in the base and 64 in the candidate" in n for n in found.notes)
+    assert all(t.delta_norm > 0 for t in found.tensors if t.name.split(".")[-2] in ("lm_head", "embed_tokens"))
+
+
+@pytest.mark.slow
+def test_lora_on_the_head_of_a_tied_model_parts_it_from_the_embedding(tmp_path: Path) -> None:
+    model, base = llama(tmp_path, tied=True)
+    embedding = model.state_dict()["model.embed_tokens.weight"].clone().numpy()
+    tuned = adapted(model, tmp_path / "lora", target_modules=["q_proj", "lm_head"])
+    change = tuned.base_model.model.lm_head.get_delta_weight("default").detach().numpy()
+    side = Side("sft", base.folder, tmp_path / "lora", config=base.config)
+    weights = Weights(side)
+    assert weights.apart
+    np.testing.assert_allclose(weights.read("lm_head.weight"), embedding + change, atol=1e-6)
+    np.testing.assert_array_equal(weights.read("model.embed_tokens.weight"), embedding)
+    found = {t.name: t for t in drift(base, side).tensors}
+    assert found["lm_head.weight"].delta_norm == pytest.approx(float(np.linalg.norm(change)), rel=1e-4)
+    assert found["model.embed_tokens.weight"].delta_norm == 0.0
+
+
+def test_lora_on_a_tied_head_without_a_copy_of_it(tmp_path: Path) -> None:
+    values = made.tensors()
+    key = "base_model.model.lm_head.lora_{}.weight"
+    factors = {key.format("A"): torch.randn(2, made.HIDDEN), key.format("B"): torch.randn(made.VOCABULARY, 2)}
+    folder = adapter(tmp_path / "lora", rank=2, values=factors)
+    tied = made.save(tmp_path / "tied", values)
+    found = {t.name: t for t in drift(tied, Side("sft", tied.folder, folder, config=tied.config)).tensors}
+    dense = 3.0 * factors[key.format("B")] @ factors[key.format("A")]
+    assert found["lm_head.weight"].delta_norm == pytest.approx(float(dense.norm()), rel=1e-5)
+    assert found["lm_head.weight"].spectrum.method == "factors"  # type: ignore[union-attr]
+    assert found["model.embed_tokens.weight"].delta_norm == 0.0
+    headless = made.save(tmp_path / "headless", values, config={"tie_word_embeddings": False})
+    with pytest.raises(UsageError, match=r"changes lm_head.weight, which the model does not have"):
+        Weights(Side("sft", headless.folder, folder, config=headless.config))
+
+
+@pytest.mark.slow
+def test_conv1d_beside_a_linear_head(tmp_path: Path) -> None:
+    """peft writes fan_in_fan_out of the head, the last module that it adapts; the others lie across."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=60, n_embd=32, n_layer=1, n_head=4, bos_token_id=0, eos_token_id=0))
+    model.save_pretrained(tmp_path / "base")
+    told = json.loads((tmp_path / "base" / "config.json").read_text())
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    tuned = adapted(model, tmp_path / "lora", target_modules=["c_attn", "c_proj", "lm_head"], fan_in_fan_out=True)
+    weights = Weights(Side("sft", tmp_path / "base", tmp_path / "lora", config=told))
+    for module in ("h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_proj"):
+        layer = tuned.base_model.model.transformer.get_submodule(module)
+        expected = before[f"transformer.{module}.weight"] + layer.get_delta_weight("default").detach()
+        np.testing.assert_allclose(weights.read(f"transformer.{module}.weight"), expected.numpy(), atol=1e-6)
+
+
+def test_adapted_experts_are_refused_with_the_advice_to_merge(tmp_path: Path) -> None:
+    name = "model.layers.0.mlp.experts"
+    values = {**made.tensors(), f"{name}.0.down_proj.weight": torch.ones(4, 4)}
+    base = made.save(tmp_path / "base", values)
+    key = f"base_model.model.{name}.base_layer.lora_{{}}.weight"
+    folder = adapter(tmp_path / "lora", values={key.format("A"): torch.ones(2, 4), key.format("B"): torch.ones(4, 2)})
+    with pytest.raises(UsageError, match=f"changes {name}, which has no weight of that name") as error:
+        Weights(Side("sft", base.folder, folder))
+    assert "merge it into its base" in str(error.value)
+
+
+def test_an_adapted_matrix_of_a_quantised_base_is_left_out(tmp_path: Path) -> None:
+    values = {**made.tensors(), f"{Q}.weight": torch.zeros(made.HIDDEN**2 // 2, 1, dtype=torch.uint8)}
+    base = made.save(tmp_path / "base", values, config={"quantization_config": {"quant_method": "bitsandbytes"}})
+    found = drift(base, Side("sft", base.folder, adapter(tmp_path / "lora"), base.tokenizer, base.config))
+    assert [(s.name, s.why.split(":")[0]) for s in found.skipped] == [(f"{Q}.weight", "is of type U8")]
+    assert [t.name for t in found.tensors if t.delta_norm] == [f"{DOWN}.weight"]
+    assert found.reading[0].startswith("Only ")
+
+
+def test_an_adapter_that_holds_nan_is_left_out_by_name(tmp_path: Path) -> None:
+    base = made.save(tmp_path / "base", made.tensors())
+    folder = adapter(tmp_path / "lora")
+    from safetensors.torch import load_file
+
+    values = load_file(folder / "adapter_model.safetensors")
+    values[f"base_model.model.{Q}.lora_B.weight"][0, 0] = float("nan")
+    save_file(values, folder / "adapter_model.safetensors")
+    found = drift(base, Side("sft", base.folder, folder, base.tokenizer))
+    assert [(s.name, s.why) for s in found.skipped] == [(f"{Q}.weight", "holds values that are not finite")]
+    assert [t.name for t in found.tensors if t.delta_norm] == [f"{DOWN}.weight"]
+
+
+def test_equal_adapters_moved_nothing(tmp_path: Path) -> None:
+    """Also where the same change is written by other factors: what float32 leaves of it is no change."""
+    base = made.save(tmp_path / "base", made.tensors())
+    first, again = adapter(tmp_path / "a"), adapter(tmp_path / "b")
+    from safetensors.torch import load_file
+
+    values = load_file(first / "adapter_model.safetensors")
+    other = {k: t * 3.0 if ".lora_A." in k else t / 3.0 for k, t in values.items()}
+    scaled = adapter(tmp_path / "c", values=other)
+    for second in (again, scaled):
+        found = drift(Side("a", base.folder, first), Side("b", base.folder, second))
+        assert found.total.relative == 0.0
+        assert all(t.spectrum is None for t in found.tensors)
+        assert found.reading == ("Every tensor that was compared is the same in both.",)

@@ -285,3 +285,72 @@ def test_slices_equal_the_whole(tmp_path: Path) -> None:
     whole = values["x.weight"].float().reshape(17, 10).numpy()
     np.testing.assert_array_equal(shards.read("x.weight"), whole)
     np.testing.assert_array_equal(shards.read("x.weight", 3, 9), whole[3:9])
+
+
+def test_only_a_tied_head_is_said_to_be_the_embedding(tmp_path: Path) -> None:
+    values = made.tensors()
+
+    def notes(name: str, tensors: dict[str, torch.Tensor], config: dict[str, object]) -> str:
+        side = made.save(tmp_path / name, tensors, config=config)
+        return " ".join(drift(side, side).notes)
+
+    assert "counted once" in notes("tied", values, {"tie_word_embeddings": True})
+    assert "counted once" in notes("nested", values, {"tie_word_embeddings": None, "text_config": {"tie_word_embeddings": True}})  # fmt: skip
+    assert "counted once" in notes("gemma", values, {"model_type": "gemma", "tie_word_embeddings": None})
+    assert "counted once" not in notes("llama", values, {"tie_word_embeddings": None})
+    assert "counted once" not in notes("unknown", values, {"model_type": "of_mine", "tie_word_embeddings": None})
+    classifier = {**values, "score.weight": torch.ones(2, made.HIDDEN)}
+    assert "counted once" not in notes("classifier", classifier, {"tie_word_embeddings": True})
+    glm = {**values, "transformer.output_layer.weight": torch.ones(made.VOCABULARY, made.HIDDEN)}
+    assert "counted once" not in notes("glm", glm, {"tie_word_embeddings": True})
+
+
+def test_a_classifier_is_not_held_against_its_embedding(tmp_path: Path) -> None:
+    classifier = made.save(tmp_path / "c", {**made.tensors(), "score.weight": torch.ones(2, made.HIDDEN)})
+    model = made.save(tmp_path / "m", made.tensors(head=True))
+    found = drift(classifier, model)
+    assert found.only_base == ("score.weight",)
+    assert found.only_candidate == ("lm_head.weight",)
+
+
+def test_a_cast_is_said(tmp_path: Path) -> None:
+    before = made.tensors()
+    after = {n: t.to(torch.bfloat16) for n, t in before.items()}
+    found = drift(made.save(tmp_path / "base", before), made.save(tmp_path / "cast", after))
+    (note,) = (n for n in found.notes if "rounding" in n)
+    assert note.startswith("Types of base and candidate differ (tensors: 11 F32 and BF16)")
+    same = drift(made.save(tmp_path / "a", before), made.save(tmp_path / "b", moved(before)))
+    assert not any("rounding" in n for n in same.notes)
+
+
+def test_the_first_sentence_says_how_much_could_be_compared(tmp_path: Path) -> None:
+    before = made.tensors()
+    renamed = {n.replace("model.layers", "model.language_model.layers"): t for n, t in before.items()}
+    base, other = made.save(tmp_path / "base", before), made.save(tmp_path / "renamed", renamed)
+    found = drift(base, other)
+    count = {n: t.numel() for n, t in (before | renamed).items()}
+    share = sum(count[n] for n in before if n in renamed) / sum(count.values())
+    assert 0.1 < share < 0.2
+    assert found.reading == (f"Only {round(100 * share)} % of the weights could be compared: those did not change.",)
+    (note,) = (n for n in found.notes if n.startswith("Tensors that were not compared"))
+    assert "0 of those that both have, 9 that only the base has, 9 that only the candidate has" in note
+    broken = {n: t.clone() for n, t in before.items()}
+    broken["model.norm.weight"][0] = math.inf
+    found = drift(base, made.save(tmp_path / "broken", broken))
+    assert found.reading == ("All but 0.41 % of the weights could be compared: those did not change.",)
+
+
+def test_a_part_that_holds_most_is_not_hidden_by_a_larger_one(tmp_path: Path) -> None:
+    """The layers hold most by more than their size alone, but not by enough; one kind of them does."""
+    before = {"model.embed_tokens.weight": torch.zeros(27, 5)}
+    for i in range(2):
+        before |= {f"model.layers.{i}.{kind}.weight": torch.zeros(10, 6) for kind in ("mlp.up", "attn.q")}
+    after = {n: t.clone() for n, t in before.items()}
+    after["model.embed_tokens.weight"] += math.sqrt(0.05 / 135)
+    for name, size in (("mlp.up", 0.60), ("attn.q", 0.35)):
+        for i in range(2):
+            after[f"model.layers.{i}.{name}.weight"] += math.sqrt(size / 120)
+    found = drift(made.save(tmp_path / "base", before), made.save(tmp_path / "sft", after))
+    assert found.reading[1] == (
+        "Most of the change sits in mlp.up of all layers: 60 % of the squared change in 32 % of the weights."
+    )

@@ -241,7 +241,8 @@ def test_adapters_of_different_layers_are_refused_whole(tmp_path: Path, monkeypa
     assert not (tmp_path / "out").exists()
 
 
-def test_an_adapter_on_a_tied_embedding_is_no_change_of_the_head(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["lm_head", "embed_tokens"])
+def test_an_adapter_on_a_tied_embedding_is_no_change_of_the_head(tmp_path: Path, part: str) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -257,7 +258,7 @@ def test_an_adapter_on_a_tied_embedding_is_no_change_of_the_head(tmp_path: Path)
         (folder / "base" / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            options = LoraConfig(r=2, target_modules=["embed_tokens"], init_lora_weights=False)
+            options = LoraConfig(r=2, target_modules=[part], init_lora_weights=False)
             adapted = get_peft_model(model, options)
             adapted.save_pretrained(folder / "a")
         base, a = models.point(folder / "base"), models.point(folder / "base", alias="a", adapter=str(folder / "a"))
@@ -271,5 +272,31 @@ def test_an_adapter_on_a_tied_embedding_is_no_change_of_the_head(tmp_path: Path)
             merge([base, a], recipe, folder / "out")
             found = models.tensors(folder / "out")
             stored = models.tensors(folder / "base")
-            assert torch.equal(found["lm_head.weight"], stored["lm_head.weight"])
-            assert not torch.equal(found["model.embed_tokens.weight"], stored["model.embed_tokens.weight"])
+            for name in ("lm_head", "model.embed_tokens"):
+                assert torch.equal(found[f"{name}.weight"], stored[f"{name}.weight"]) is not name.endswith(part)
+
+
+def test_an_adapter_that_alters_its_base_is_not_merged(tmp_path: Path) -> None:
+    """PiSSA's B A is most of the base's matrix: added to it, it would count twice."""
+    from tests.drift import made
+    from tests.drift.test_adapter import adapter
+
+    base = models.save(tmp_path / "base", made.tensors())
+    folder = adapter(tmp_path / "lora", init_lora_weights="pissa")
+    a = models.point(tmp_path / "base", alias="a", adapter=str(folder))
+    (recipe,) = recipes("linear", 2)
+    with pytest.raises(UsageError, match="init_lora_weights 'pissa': peft alters the base"):
+        merge([base, a], recipe, tmp_path / "out")
+
+
+def test_an_adapter_on_packed_weights_is_not_merged(tmp_path: Path) -> None:
+    """Taken over as the same bytes the change would be lost."""
+    from tests.drift import made
+    from tests.drift.test_adapter import Q, adapter
+
+    packed = {f"{Q}.weight": torch.zeros(made.HIDDEN**2 // 2, 1, dtype=torch.uint8)}
+    base = models.save(tmp_path / "base", {**made.tensors(), **packed})
+    a = models.point(tmp_path / "base", alias="a", adapter=str(adapter(tmp_path / "lora")))
+    (recipe,) = recipes("linear", 2)
+    with pytest.raises(UsageError, match="is quantised and has an adapter on it"):
+        merge([base, a], recipe, tmp_path / "out")

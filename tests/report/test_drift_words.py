@@ -44,12 +44,13 @@ WORLDS: dict[str, tuple[list[TensorDrift], list[TokenRows], float | None]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("compared", [1.0, 0.999, 0.3])
 @pytest.mark.parametrize("name", WORLDS)
-def test_every_sentence_is_told_in_chinese_with_the_same_figures(name: str) -> None:
+def test_every_sentence_is_told_in_chinese_with_the_same_figures(name: str, compared: float) -> None:
     tensors, tokens, relative = WORLDS[name]
     total = Group("all", len(tensors), 64 * len(tensors), relative, 1.0, None, None, None, None)
     zh = load_words("zh")
-    for line in reading.sentences(total, tensors, tokens):
+    for line in reading.sentences(total, tensors, tokens, compared):
         told = zh.sentence(line)
         assert re.search(r"[\u4e00-\u9fff]", told), line
         assert figures(told) == figures(line), told
