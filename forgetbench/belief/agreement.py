@@ -12,12 +12,15 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Protocol
 
+from forgetbench.belief.clauses import MARKS, answers_polar, denied, is_polar, mark, opens
+from forgetbench.belief.edges import ends, stands_alone
 from forgetbench.scoring.extract import parse_number
 from forgetbench.types import Item
 
 _PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + "。，、；：？！“”‘’（）《》【】…", " "))
+_INNER = {code: sign for code, sign in _PUNCTUATION.items() if code != ord("-")}
+_LOOSE_HYPHEN = re.compile(r"(?<!\w)-|-(?!\w)")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
-_NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|without|instead|rather|isn|wasn|aren|doesn|don)\b|不|没|非")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s|(?<=[。！？])|\n")
 _ALIASES = ("references", "correct_answers")
 """Where documents keep several wordings of the gold."""
@@ -37,10 +40,11 @@ def normal(text: str) -> str:
 
 
 def alias_match(a: str, b: str, item: Item) -> bool:
-    """Equal after normalisation; equal as numbers; both a wording of the item's gold; or one inside the other.
+    """Equal after normalisation; equal as numbers; both a wording of the item's gold; or one stated by the other.
 
-    One answer is inside the other as whole words: `Tokyo` in `The capital is Tokyo.`. Not where the longer one
-    negates something, since `not Tokyo but Kyoto` says Kyoto, and never a number in a longer text.
+    The longer one states the shorter where it holds it as a whole name (edges.py) and does not deny it (clauses.py):
+    `Tokyo` in `The capital is Tokyo.`, not in `It cannot be Tokyo.`, nor `印度` in `印度尼西亚`. Never a number in a
+    longer text; yes and no only where they are the answer.
     """
     x, y = normal(a), normal(b)
     if x == y:
@@ -49,17 +53,17 @@ def alias_match(a: str, b: str, item: Item) -> bool:
     if numbers[0] is not None and numbers[1] is not None:
         return math.isclose(numbers[0], numbers[1], rel_tol=1e-6, abs_tol=1e-9)
     aliases = [normal(alias) for alias in _gold(item)]
-    if any(_says(x, alias) for alias in aliases) and any(_says(y, alias) for alias in aliases):
+    if any(_says(a, alias) for alias in aliases) and any(_says(b, alias) for alias in aliases):
         return True
-    short, long = sorted((x, y), key=len)
+    short, long = (x, b) if len(x) < len(y) else (y, a)
     is_number = numbers[0] is not None or numbers[1] is not None
-    return not is_number and _inside(short, long)
+    return not is_number and _states(long, short)
 
 
 def begins_with(text: str, answer: str) -> bool:
     """Whether a text goes on with the answer first: `Tokyo, a city of ...` with `Tokyo`."""
     whole, start = normal(text), normal(answer)
-    return whole.startswith(start) and _edge(start, whole[len(start) : len(start) + 1])
+    return whole.startswith(start) and ends(start, whole[len(start) :])
 
 
 def first_sentence(text: str) -> str:
@@ -82,25 +86,29 @@ def _gold(item: Item) -> Iterable[str]:
 
 
 def _says(answer: str, alias: str) -> bool:
-    return answer == alias or (parse_number(alias) is None and len(alias) < len(answer) and _inside(alias, answer))
+    return normal(answer) == alias or (parse_number(alias) is None and _states(answer, alias))
 
 
-def _inside(short: str, long: str) -> bool:
-    if not short or _NEGATION.search(long):
+def _states(text: str, answer: str) -> bool:
+    """Whether a text as it was written gives a shorter normalised answer."""
+    if not answer or len(answer) >= len(normal(text)) or answer not in normal(text):
         return False
-    at = long.find(short)
-    while at >= 0:
-        before, after = long[at - 1 : at] if at else "", long[at + len(short) : at + len(short) + 1]
-        if _edge(before, short[:1]) and _edge(short, after):
-            return True
-        at = long.find(short, at + 1)
+    marked = _marked(text)
+    wanted = re.compile(rf"[ {MARKS}-]+".join(map(re.escape, answer.split())))
+    at = 0
+    while found := wanted.search(marked, at):
+        before, after = marked[: found.start()], marked[found.end() :]
+        if stands_alone(before, found.group(), after):
+            if is_polar(answer):
+                if answers_polar(before, after):
+                    return True
+            elif opens(before, after) or not denied(before, after):
+                return True
+        at = found.start() + 1
     return False
 
 
-def _edge(left: str, right: str) -> bool:
-    """Whether a word may end between the two: always but between two ASCII letters or digits."""
-    return not (left and right and _word(left[-1]) and _word(right[0]))
-
-
-def _word(character: str) -> bool:
-    return character.isascii() and character.isalnum()
+def _marked(text: str) -> str:
+    """As `normal`, but for the marks of clauses and the hyphens within words, which stay."""
+    folded = mark(unicodedata.normalize("NFKC", text).casefold()).translate(_INNER)
+    return " ".join(_ARTICLE.sub(" ", _LOOSE_HYPHEN.sub(" ", folded)).split())

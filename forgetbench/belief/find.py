@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 
 FEW_CONTROLS = 20
 """Fewer than these say little about luck, which is noted."""
+MUCH_SILENCE = 0.1
+"""Share of the items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +128,22 @@ def find_divergence(
 
 
 def reading_of(rates: Rates) -> str:
-    """The headline as a sentence."""
+    """The headline as a sentence.
+
+    An item without an answer is no divergence. So where the candidate leaves out more than `MUCH_SILENCE` of the items
+    beyond the base, a small net rate is not called the base's own wavering: too little was said to call it anything.
+    """
     net, parts = rates.net, ", ".join(f"{p.candidate} {p.kind}" for p in rates.parts)
-    proven = net.interval.low > 0.0
-    doubt = "" if proven else "; not proven to be more than the base's own wavering"
+    mine, theirs = rates.base_silent, rates.candidate_silent
+    told = []
+    if net.interval.low <= 0.0 and theirs - mine <= MUCH_SILENCE * net.n:
+        told.append("; not proven to be more than the base's own wavering")
+    if mine or theirs:
+        told.append(f"; the candidate gave no answer to {theirs:,} (the base to {mine:,})")
     return (
         f"Of {net.n:,} items on which the base holds a belief, the candidate says something else on "
         f"{rates.gross.count:,} ({parts}); the base itself on {rates.floor.count:,}. Net {100 * net.value:.1f} points "
-        f"({100 * net.interval.low:.1f} to {100 * net.interval.high:.1f}){doubt}."
+        f"({100 * net.interval.low:.1f} to {100 * net.interval.high:.1f}){''.join(told)}."
     )
 
 

@@ -41,17 +41,31 @@ def recovery_of(
         made = newcombe(hits[0] / n, min(sizes[0], n), hits[1] / m, min(sizes[1], m)) if m else None
         return Recovered(mode or "any", hits[0], n, hits[1], m, excess, made)
 
-    every = one(None)
-    return Recovery(tuple(one(m) for m in MODES if m in asked), every, max(0.0, every.excess or 0.0))
+    return Recovery(tuple(one(m) for m in MODES if m in asked), one(None))
 
 
 def reading_of(recovery: Recovery) -> str:
     """What came back, all ways together and each by itself, as sentences."""
-    whole = (
-        f"Asked otherwise, {100 * recovery.recovered:.0f} % of the diverged answers come back in excess of luck; "
-        f"{100 * recovery.not_recovered:.0f} % were not recovered."
-    )
-    return " ".join([whole, *map(_way, recovery.modes)])
+    return " ".join(sentences_of(recovery))
+
+
+def sentences_of(recovery: Recovery) -> list[str]:
+    """One for all ways together, then one for each.
+
+    Counts and their excess, with its interval. What did not come back is no share of its own: one less the excess
+    would count as lost what came back by luck.
+    """
+    whole = recovery.any
+    told = f"Asked otherwise, {whole.diverged:,} of {whole.n_diverged:,} diverged answers came back"
+    if whole.excess is None or whole.interval is None:
+        first = f"{told}; without controls nothing says how many by luck."
+    else:
+        low, high = 100 * whole.interval.low, 100 * whole.interval.high
+        first = (
+            f"{told}, of the controls {whole.controls:,} of {whole.n_controls:,}: "
+            f"{100 * whole.excess:.1f} points in excess ({low:.1f} to {high:.1f})."
+        )
+    return [first, *map(_way, recovery.modes)]
 
 
 def _way(one: Recovered) -> str:
@@ -68,7 +82,7 @@ def _way(one: Recovered) -> str:
 def as_dict(recovery: Recovery) -> dict[str, Any]:
     """All figures, for --json; shares are fractions of 1."""
     whole, *ways = (asdict(one) for one in (recovery.any, *recovery.modes))
-    return {"recovered": recovery.recovered, "not_recovered": recovery.not_recovered, "any": whole, "ways": ways}
+    return {"any": whole, "ways": ways}
 
 
 def newcombe(p: float, n: float, q: float, m: float, level: float = 0.95) -> Interval:

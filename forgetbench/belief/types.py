@@ -180,13 +180,8 @@ class Recovery:
 
     modes: tuple[Recovered, ...]
     any: Recovered
-    recovered: float
-    """Share of the diverged items that came back in excess of luck; 0 without controls."""
-
-    @property
-    def not_recovered(self) -> float:
-        """The rest. Not shown to be recoverable, and not shown to be lost."""
-        return 1.0 - self.recovered
+    """By at least one of them. Its `excess` is what was shown to be recoverable; what did not come back is not shown
+    to be lost."""
 
 
 @dataclass(frozen=True, slots=True)

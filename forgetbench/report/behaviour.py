@@ -8,7 +8,7 @@ from typing import Any
 from forgetbench.analysis.measured import Measured
 from forgetbench.analysis.types import Comparison, Interval
 from forgetbench.behaviour.types import Behaviour, Group, SampledTask
-from forgetbench.belief.recovery import as_dict, reading_of
+from forgetbench.belief.recovery import as_dict, sentences_of
 from forgetbench.belief.types import Divergence
 from forgetbench.causes.types import CAUSES, WORDS, CauseCounts, Causes, Found
 from forgetbench.drift.reading import left_out
@@ -36,7 +36,7 @@ def behaviour_context(comparison: Comparison, words: Words) -> Context | None:
         "causes": _causes(found.causes) if found.causes is not None else None,
         "groups": [_group(g) for g in found.groups],
         "sampled": [_sampled(s) for s in found.sampled],
-        "divergences": [_divergence(d) for d in found.divergences],
+        "divergences": [_divergence(d, words) for d in found.divergences],
         "drift": _drift(found.drift) if found.drift is not None else None,
         "fit": list(found.fit.lines) if found.fit is not None else [],
         "spent": words.sentence(spending_line(found)),
@@ -182,10 +182,10 @@ def _sampled(task: SampledTask) -> Context:
     }
 
 
-def _divergence(found: Divergence) -> Context:
+def _divergence(found: Divergence, words: Words) -> Context:
     return {
         "view": found.view,
-        "reading": found.reading,
+        "reading": words.sentence(found.reading),
         "classes": {str(name): n for name, n in found.classes.items()},
         "known": {str(name): n for name, n in found.known.items()},
         "parts": [
@@ -198,7 +198,7 @@ def _divergence(found: Divergence) -> Context:
             }
             for p in found.parts
         ],
-        "recovery": "" if found.recovery is None else reading_of(found.recovery),
+        "recovery": "" if found.recovery is None else " ".join(map(words.sentence, sentences_of(found.recovery))),
         "examples": [
             {
                 "question": d.question[-200:],
@@ -307,6 +307,9 @@ def to_dict(comparisons: Sequence[Comparison]) -> list[Context]:
                         "view": d.view,
                         "reading": d.reading,
                         "classes": {str(k): n for k, n in d.classes.items()},
+                        "held": 0 if d.net is None else d.net.n,
+                        "candidate_silent": d.candidate_silent,
+                        "base_silent": d.base_silent,
                         "recovery": None if d.recovery is None else as_dict(d.recovery),
                     }
                     for d in b.divergences

@@ -75,7 +75,7 @@ def test_the_truth_is_a_divergence_where_the_base_believes_otherwise(tmp_path: P
         assert d.first.logprob == pytest.approx(math.log(0.1))
         assert d.recovered_by == ()
     assert found.recovery is not None
-    assert found.recovery.not_recovered == 1.0
+    assert (found.recovery.any.diverged, found.recovery.any.n_diverged) == (0, len(WRONG))
 
 
 def test_items_that_are_also_sampled_count_once(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_answer_that_a_statement_brings_back_is_recovered_in_excess_of_luck(t
     assert {d.recovered_by for d in found.diverged} == {("continuation",)}
     assert found.recovery is not None
     assert (found.recovery.any.controls, found.recovery.any.n_controls) == (0, len(LOOSE))
-    assert found.recovery.recovered == 1.0
+    assert found.recovery.any.excess == 1.0
     assert found.recovery.any.interval is not None
     assert found.recovery.any.interval.low > 0.0
     few = {r.mode: r for r in found.recovery.modes}["few-shot"]
@@ -125,7 +125,7 @@ def test_an_answer_that_ranks_first_is_recovered_by_ranking_net_of_controls(tmp_
     assert (by_ranking.diverged, by_ranking.n_diverged) == (len(WRONG), len(WRONG))
     assert by_ranking.n_controls == len(LOOSE)
     assert 0 < by_ranking.controls <= lucky  # those whose modal answer was the one that ranks first
-    assert found.recovery.recovered == pytest.approx(1 - by_ranking.controls / len(LOOSE))
+    assert found.recovery.any.excess == pytest.approx(1 - by_ranking.controls / len(LOOSE))
     for name, request in asker.asked:
         if name == "belief-recovery" and isinstance(request.body, Score):
             assert len(request.body.continuations) == 4  # the two answers, and the beliefs of two other items
@@ -136,8 +136,19 @@ def test_an_answer_that_ranks_first_is_recovered_by_ranking_net_of_controls(tmp_
 def test_a_candidate_that_gives_no_answer_says_nothing_else(tmp_path: Path) -> None:
     found, _ = check(tmp_path, beliefs() | {c: {"": 1.0} for c in WRONG})
     assert found.candidate_silent == len(WRONG)
+    assert found.reading.endswith(f"; the candidate gave no answer to {len(WRONG)} (the base to 0).")
+    assert "not proven" not in found.reading
     assert found.gross is not None
     assert found.gross.count == 0
+
+
+def test_a_silence_that_the_base_shares_is_told_beside_the_doubt(tmp_path: Path) -> None:
+    """Two of twenty without an answer are no reason to keep back that nothing was proven."""
+    few, _ = check(tmp_path, beliefs() | {c: {"": 1.0} for c in WRONG[:2]})
+    told = "; not proven to be more than the base's own wavering; the candidate gave no answer to 2 (the base to 0)."
+    assert few.reading.endswith(told)
+    none, _ = check(tmp_path, beliefs())
+    assert "no answer" not in none.reading
 
 
 def test_in_chat_the_floor_of_a_base_without_a_template_is_raw_and_said_so(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from forgetbench.belief.recovery import as_dict, newcombe, reading_of, recovery_of, wilson
+from forgetbench.belief.recovery import as_dict, newcombe, reading_of, recovery_of, sentences_of, wilson
 from forgetbench.belief.types import MODES, Mode
 
 pytestmark = pytest.mark.unit
@@ -39,8 +39,7 @@ def test_the_excess_is_that_of_a_direct_count(diverged: list[frozenset[Mode]], c
         assert one.interval is not None
         assert one.interval.low <= one.excess <= one.interval.high
     any_rates = [sum(map(bool, side)) / len(side) for side in (diverged, controls)]
-    assert found.recovered == pytest.approx(max(0.0, any_rates[0] - any_rates[1]))
-    assert found.recovered + found.not_recovered == pytest.approx(1.0)
+    assert found.any.excess == pytest.approx(any_rates[0] - any_rates[1])
 
 
 def test_luck_alone_is_no_recovery() -> None:
@@ -55,7 +54,7 @@ def test_luck_alone_is_no_recovery() -> None:
 
 def test_without_controls_nothing_counts_as_recovered() -> None:
     found = recovery_of([frozenset(MODES)], [], MODES[:2])
-    assert (found.any.excess, found.recovered, found.not_recovered) == (None, 0.0, 1.0)
+    assert (found.any.excess, found.any.interval) == (None, None)
     assert [m.mode for m in found.modes] == list(MODES[:2])
     with pytest.raises(ValueError, match="nothing to recover"):
         recovery_of([], [], MODES)
@@ -65,14 +64,32 @@ def test_what_came_back_is_told_by_way_with_controls_beside() -> None:
     ranked, none = frozenset[Mode](["ranking"]), frozenset[Mode]()
     found = recovery_of([ranked] * 3 + [none], [ranked] + [none] * 3, MODES)
     told = reading_of(found)
-    assert "50 % of the diverged answers come back in excess of luck; 50 % were not recovered." in told
+    whole = "Asked otherwise, 3 of 4 diverged answers came back, of the controls 1 of 4: 50.0 points in excess ("
+    assert told.startswith(whole)
     assert "By continuation 0 of 4, of the controls 0 of 4: net 0.0 points" in told
     assert "By ranking 3 of 4, of the controls 1 of 4: net 50.0 points" in told
     made = as_dict(found)
     assert [w["mode"] for w in made["ways"]] == list(MODES)
-    assert (made["ways"][2]["diverged"], made["ways"][2]["excess"], made["not_recovered"]) == (3, 0.5, 0.5)
+    assert (made["ways"][2]["diverged"], made["ways"][2]["excess"], made["any"]["excess"]) == (3, 0.5, 0.5)
     assert json.loads(json.dumps(made)) == made
     assert "without any control" in reading_of(recovery_of([ranked], [], MODES))
+
+
+def test_the_sentence_of_all_ways_counts_and_gives_its_interval() -> None:
+    """2 of 5 did not come back, whatever the controls do: no share of the diverged is `not recovered`."""
+    back, none = frozenset[Mode](["few-shot"]), frozenset[Mode]()
+    told = sentences_of(recovery_of([back] * 3 + [none] * 2, [back] * 2 + [none] * 3, ("few-shot",)))[0]
+    assert told == (
+        "Asked otherwise, 3 of 5 diverged answers came back, of the controls 2 of 5: "
+        "20.0 points in excess (-32.2 to 59.9)."
+    )
+    alone = recovery_of([back] * 18 + [none] * 2, [], ("few-shot",))
+    assert reading_of(alone) == (
+        "Asked otherwise, 18 of 20 diverged answers came back; without controls nothing says how many by luck. "
+        "By few-shot 18 of 20, without any control."
+    )
+    assert "recovered" not in reading_of(alone)
+    assert as_dict(alone).keys() == {"any", "ways"}
 
 
 def test_items_that_share_a_fact_count_once_in_the_interval() -> None:
