@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from forgetbench.analysis.leaks import words
+from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import TaskJob
 from forgetbench.probing.modal import normal
@@ -72,23 +73,39 @@ class Reworded:
 
 
 class PlainTask:
-    """Questions without a task: a bare user turn in chat, `Q: ... A:` in raw style. It judges nothing."""
+    """Questions without a task: a user turn in chat, `Q: ... A:` in raw style. It judges nothing.
+
+    before: of each question the messages above it, which raw style has as text above the question.
+    """
 
     version = "1"
     metrics: tuple[str, ...] = ()
     binary = True
 
-    def __init__(self, name: str, questions: Sequence[str], *, max_tokens: int = 128) -> None:
+    def __init__(
+        self,
+        name: str,
+        questions: Sequence[str],
+        *,
+        max_tokens: int = 128,
+        before: Sequence[Sequence[Message]] | None = None,
+    ) -> None:
         self.name, self._max_tokens = name, max_tokens
         key_of = KeyMaker(name)
         self._items = tuple(Item(key_of({"prompt": q}), "probe/plain", {"prompt": q}, "", "") for q in questions)
+        above = before or [()] * len(questions)
+        self._before = {item.key: tuple(mine) for item, mine in zip(self._items, above, strict=True)}
 
     def load(self) -> Sequence[Item]:
         return self._items
 
     def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
-        text = str(item.doc["prompt"])
-        return PromptSpec("generate", f"Q: {text}\nA:", chat_question=text, max_tokens=self._max_tokens)
+        text, before = str(item.doc["prompt"]), self._before[item.key]
+        whole = "\n".join([*(m.content for m in before), text])
+        messages = (*before, Message("user", text)) if before else None
+        return PromptSpec(
+            "generate", f"Q: {whole}\nA:", chat_question=text, messages=messages, max_tokens=self._max_tokens
+        )
 
     def score(self, item: Item, response: Response) -> list[Judged]:
         found = []
@@ -139,13 +156,14 @@ def plain_hosts(
     *,
     max_tokens: int = 128,
     answers: Sequence[Sequence[str]] | None = None,
+    before: Sequence[Sequence[Message]] | None = None,
 ) -> list[Host]:
-    """Questions without a task: in chat where a side has a template, else as `Q: ... A:`.
+    """Questions without a task: in chat where a side has a template, else as `Q: ... A:`. before: as in `PlainTask`.
 
     answers: of each question what it may be answered with. Nothing that stands in one ends an answer. In chat nothing
     does but the end of the turn: a template's turns may hold blank lines.
     """
-    task = PlainTask(name, questions, max_tokens=max_tokens)
+    task = PlainTask(name, questions, max_tokens=max_tokens, before=before)
     jobs = [
         TaskJob(task, task.load(), "as_used", "chat" if side.point.has_chat_template else "raw")
         for side in (base, candidate)
@@ -155,6 +173,19 @@ def plain_hosts(
         raw = tuple(s for s in RAW_STOP if not any(s in answer for answer in known))
         hosts.append(Host(item, *(replace(job, stop=() if job.style == "chat" else raw) for job in jobs)))
     return hosts
+
+
+def takes(point: Checkpoint, messages: Sequence[Message]) -> bool:
+    """Whether a checkpoint's chat template takes a conversation, its system message too. Without a template here (raw
+    style, or a server that renders) there is nothing to see."""
+    if point.template is None or point.sends_messages:
+        return True
+    try:
+        text = point.render_chat(messages)
+    except UsageError:
+        return False
+    # Where a template refuses a system message, rendering goes on without it.
+    return all(m.content.strip() in text for m in messages if m.role == "system")
 
 
 def ask_both(
