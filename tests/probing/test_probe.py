@@ -11,7 +11,7 @@ from forgetbench.probing.asking import agrees, host_of, reworded
 from forgetbench.probing.modal import ANYWHERE
 from forgetbench.probing.probe import probe_item
 from forgetbench.probing.subjects import contexts, of_item, of_rows
-from forgetbench.probing.templates import ProbeFile
+from forgetbench.probing.templates import ProbeFile, templated
 from forgetbench.probing.types import Example, ItemProbe
 from forgetbench.probing.variants import words_of
 from forgetbench.types import PromptSpec
@@ -213,6 +213,23 @@ def test_rows_of_a_file(world: World) -> None:
     assert found.modal.named == ("arland",)
     with pytest.raises(UsageError, match="'nothing' is nothing that both are asked"):
         of_rows(PROBES.model_copy(update={"like": "nothing"}), world.base, world.candidate, "ability", [world.task])
+
+
+def test_aliases_of_an_answer_stand_in_no_question(world: World) -> None:
+    mine = {**PROBES.items[1], "answer": f"{gold('capital', 'Borvia')} | Borv"}
+    probes = PROBES.model_copy(update={"items": [PROBES.items[0], mine, *PROBES.items[2:]]})
+    named = of_item(world.item(ASKED), world.base, world.candidate, "ability", probes)
+    (_, rows, *_) = of_rows(probes, world.base, world.candidate, "ability", [world.task])
+    assert rows.expected == (gold("capital", "Borvia"), "Borv")
+    for subject in (named, rows):
+        found, _ = templated(ASKED, subject.fields, probes)
+        assert not [v.text for v in found if "|" in v.text]
+        assert f"Is {gold('capital', 'Borvia')} the capital of Borvia?" in {v.text for v in found if v.kind == "yes"}
+        assert not [v for v in found if v.kind == "no" and gold("capital", "Borvia") in v.text]
+    patterns = probes.model_copy(update={"question": "{answer} is the capital of?"})
+    assert of_rows(patterns, world.base, world.candidate, "ability", [world.task])[1].question == (
+        f"{gold('capital', 'Borvia')} is the capital of?"
+    )
 
 
 def test_contexts_are_other_facts(world: World) -> None:

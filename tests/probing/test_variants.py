@@ -138,6 +138,39 @@ def test_templates(tmp_path: Path) -> None:
     assert len(notes) == 6
 
 
+ALIASES = """
+question: "What is the {attribute} of {subject}?"
+items:
+  - {subject: Japan, attribute: capital, answer: "Tokyo | Tokio"}
+  - {subject: France, attribute: capital, answer: "Paris | Lutetia"}
+  - {subject: Edo Japan, attribute: capital, answer: "Tokio"}
+templates:
+  - {kind: no, ask: "Is {other.answer} the {attribute} of {subject}?", same: [attribute]}
+  - {kind: yes, ask: "Is {answer} the {attribute} of {subject}?"}
+  - {kind: subject, ask: "What is the {attribute} of {other.subject}?", expect: "{other.answer}"}
+  - {kind: paraphrase, ask: "{subject} has which {attribute}?", expect: "{answer}"}
+"""
+
+
+@pytest.mark.parametrize("answer", ["Tokyo | Tokio", "Tokyo", "Tokio | Tokyo"])
+def test_of_an_answer_with_aliases_the_first_is_asked_and_all_are_right(tmp_path: Path, answer: str) -> None:
+    probes = read_probes(write(tmp_path, ALIASES))
+    question = "What is the capital of Japan?"
+    found, _ = templated(question, {**probes.facts[0], "question": question, "answer": answer}, probes)
+    first, known = answer.split(" | ")[0], tuple(answer.split(" | "))
+    asked = [(v.kind, v.text, v.expected, v.name) for v in found if v.kind in ("subject", "paraphrase")]
+    assert asked == [
+        ("subject", "What is the capital of France?", ("Paris", "Lutetia"), "subject = France"),
+        ("subject", "What is the capital of Edo Japan?", ("Tokio",), "subject = Edo Japan"),
+        ("paraphrase", "Japan has which capital?", known, "paraphrase"),
+    ]
+    assert [(v.text, v.name) for v in found if v.kind == "yes"] == [(f"Is {first} the capital of Japan?", "yes")]
+    no = [(v.text, v.name) for v in found if v.kind == "no"]
+    assert no[0] == ("Is Paris the capital of Japan?", "answer = Paris")
+    # An answer that shares an alias with the item's own is no other answer.
+    assert [text for text, _ in no[1:]] == (["Is Tokio the capital of Japan?"] if answer == "Tokyo" else [])
+
+
 def test_a_bare_yes_is_a_word(tmp_path: Path) -> None:
     probes = read_probes(
         write(tmp_path, "items: [{a: yes, b: 1}]\ntemplates: [{kind: no, ask: '{a} {b}', expect: no}]")
