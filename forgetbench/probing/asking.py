@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from forgetbench.analysis.leaks import words
+from forgetbench.analysis.leaks import Words, words
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import TaskJob
@@ -30,6 +30,16 @@ RAW_STOP = ("\nQ:", "\n\n")
 """Where an answer to `Q: ... A:` ends: a checkpoint without a template goes on with questions of its own."""
 _SHORT = 30
 """Words of an output that is an answer as it stands; of a longer one what the task extracts is."""
+_GREETINGS = tuple(map(words, ("对不起", "不好意思", "抱歉", "很抱歉", "非常抱歉", "不客气", "不用谢", "你好", "您好")))
+_NEITHER = tuple(
+    words(phrase)
+    for phrase in (
+        *("对于", "对比", "对吗", "是否", "是不", "是吗", "是谁", "是哪", "是什么", "是个好问题", "否则", "no idea"),
+        *("不知", "不清楚", "不太清楚", "不确定", "不太确定", "不能确定", "不能判断", "不能回答", "不一定", "不好说"),
+        *("不明白", "不记得", "不过", "不仅", "不管", "不论", "不错", "没有错", "没有问题", "没有足够", "没有相关"),
+    )
+)
+"""Phrases that begin as a yes or a no does and are none, or the other: 没有错 is a yes, and expected as one."""
 
 
 class Host(NamedTuple):
@@ -235,20 +245,42 @@ def answered(
 
 
 def agrees(answer: str, expected: Sequence[str], *, opening: bool = False) -> bool:
-    """Whether an expected text stands in the answer as whole words; `opening`: at its beginning.
+    """Whether an expected text stands in the answer as whole words; `opening`: at its beginning, and is no part of a
+    longer phrase that means neither (`_NEITHER`); a greeting or an excuse before it is no answer.
 
     >>> agrees("It is Lima.", ["lima"]), agrees("Nothing", ["no"], opening=True), agrees("不是的", ["不"], opening=True)
     (True, False, True)
+    >>> agrees("对不起，是的。", ["是"], opening=True), agrees("对不起", ["对"], opening=True)
+    (True, False)
     """
     have = words(answer)
-    for text in expected:
-        want = words(text)
-        places = [0] if opening else range(len(have) - len(want) + 1)
+    wanted = [words(text) for text in expected]
+    if opening and _opens(have, [want for want in wanted if want]):
+        return True
+    for text, want in zip(expected, wanted, strict=True):
+        places = () if opening else range(len(have) - len(want) + 1)
         if want and any(have[i : i + len(want)] == want for i in places):
             return True
         if not want and normal(text) == normal(answer):  # signs alone, such as "+"
             return True
     return False
+
+
+def _opens(have: Words, wanted: Sequence[Words]) -> bool:
+    """Whether one of them is the longest phrase that the answer opens with, greetings left out."""
+    while True:
+        found = _longest(have, wanted)
+        if found and found >= _longest(have, (*_NEITHER, *_GREETINGS)):
+            return True
+        greeting = _longest(have, _GREETINGS)
+        if not greeting:
+            return False
+        have = have[greeting:]
+
+
+def _longest(have: Words, phrases: Sequence[Words]) -> int:
+    """Words of the longest phrase that a text opens with; 0: none."""
+    return max((len(phrase) for phrase in phrases if have[: len(phrase)] == phrase), default=0)
 
 
 def put_before(word: str, text: str) -> str:

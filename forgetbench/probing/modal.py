@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from forgetbench.analysis.significance import holm, mcnemar_exact
 from forgetbench.probing.types import Count, Form, Modal, Persistence, Switch, WordEffect
-from forgetbench.probing.variants import units
+from forgetbench.probing.variants import pieces, units
 
 SLOT = "…"
 ANYWHERE = "(any question)"
@@ -52,8 +52,8 @@ def forms_of(question: str, answer: str) -> frozenset[Form]:
     if not text:
         return frozenset(found)
     asked = _asked(question)
-    spans = units(text)
-    new = [text[a:b] for a, b in spans[:_LEADING] if text[a:b] not in asked]
+    spans = units(text)[:_LEADING]
+    new = [piece for piece in pieces(text[: spans[-1][1]]) if piece not in asked] if spans else []
     found |= {Form("word", word) for word in new if len(word) > 1 and not word.isdecimal()}
     shape = shape_of(question, answer)
     if shape != text and any(c.isalpha() for c in shape):
@@ -62,8 +62,7 @@ def forms_of(question: str, answer: str) -> frozenset[Form]:
 
 
 def _asked(question: str) -> set[str]:
-    text = normal(question)
-    return {text[a:b] for a, b in units(text)}
+    return set(pieces(normal(question)))
 
 
 def shape_of(question: str, answer: str) -> str:

@@ -30,12 +30,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from forgetbench.errors import UsageError
 from forgetbench.probing.types import Asked, Variant
-from forgetbench.probing.variants import words_of
+from forgetbench.probing.variants import has_word, words_of
 from forgetbench.yamlio import load_yaml, validate
 
 _HOLE = re.compile(r"\{(other\.)?(\w+)\}")
-_YES = ("yes", "是", "对")
-_NO = ("no", "不", "否")
+_YES = ("yes", "是", "对", "没错", "没有错", "不错", "正确")
+_NO = ("no", "不", "否", "没有", "错")
+"""Openings of an answer: 是 is that of 是的 too. What begins so and means neither, `asking` knows."""
 SWAPS = 12
 """Variants at most of a template that swaps."""
 
@@ -194,14 +195,13 @@ def _variant(
         expected = aliases(_fill(template.expect, fields, other))
     else:
         expected = {"yes": _YES, "no": _NO}.get(template.kind, ())
-    gone = set(words_of(question)) - set(words_of(text))
     return Variant(
         kind=template.kind,
         name=", ".join(dict.fromkeys(swapped)) or template.kind,
         text=text,
         expected=expected or None,
         keeps_gold=template.kind == "paraphrase" and template.expect is None,
-        changed=tuple(word for word in words_of(question) if word in gone),
+        changed=tuple(word for word in words_of(question) if not has_word(text, word)),
     )
 
 

@@ -10,7 +10,7 @@ from forgetbench.analysis.leaks import grams, words
 from forgetbench.errors import UsageError
 from forgetbench.probing.modal import forms_of
 from forgetbench.probing.types import Example, Form, Line, Taught
-from forgetbench.probing.variants import words_of
+from forgetbench.probing.variants import finder
 from forgetbench.training.check.rows import Row, Turn, row_of
 from forgetbench.training.data import examples, read_training
 from forgetbench.types import Message
@@ -72,8 +72,7 @@ def taught(question: str, form: Form, named: Sequence[str], examples: Sequence[E
     by_word = {word: [0, 0] for word in named}
     for example in examples:
         same = form in forms_of(example.prompt, example.answer)
-        inside = set(words_of(example.prompt))
-        held = [word for word in named if word in inside]
+        held = list(filter(finder(example.prompt), named))
         for word in held:
             by_word[word][0] += 1
             by_word[word][1] += same

@@ -17,6 +17,7 @@ from forgetbench.probing.types import Variant
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _UNIT = re.compile(rf"[{CJK}]{{1,2}}|(?:(?![{CJK}])[^\W_])+(?:['’\-](?:(?![{CJK}])[^\W_])+)*")
 _IS_CJK = re.compile(f"[{CJK}]")
+_RUN = re.compile(f"[{CJK}]+")
 _NEIGHBOURS = {
     **dict(zip("qwertyuiop", ("wa", "qes", "wrd", "etf", "ryg", "tuh", "yij", "uok", "ipl", "ol"), strict=True)),
     **dict(zip("asdfghjkl", ("qsz", "adwx", "sfec", "dgrv", "fhtb", "gjyn", "hkum", "jli", "kop"), strict=True)),
@@ -44,6 +45,32 @@ def words_of(text: str) -> list[str]:
     return list(dict.fromkeys(fold(text[a:b]) for a, b in units(text)))
 
 
+def has_word(text: str, word: str) -> bool:
+    """Whether a word, as `words_of` gives it, stands in a text. A Chinese one may begin anywhere: `units` cuts a run of
+    characters into pairs from its start, and would find it in every other place only.
+
+    >>> has_word("日本的首都", "首都"), has_word("The cats", "cat")
+    (True, False)
+    """
+    return finder(text)(word)
+
+
+def finder(text: str) -> Callable[[str], bool]:
+    """`has_word` of one text, for many words."""
+    known, folded = set(words_of(text)), fold(text)
+    return lambda word: word in known or (bool(_IS_CJK.match(word)) and word in folded)
+
+
+def pieces(text: str) -> list[str]:
+    """The words of a text as it has them, in order, and of a run of Chinese characters all pairs.
+
+    >>> pieces("say 日本的")
+    ['say', '日本', '的', '本的']
+    """
+    runs = [match.group() for match in _RUN.finditer(text)]
+    return [*(text[a:b] for a, b in units(text)), *(run[i : i + 2] for run in runs for i in range(1, len(run) - 1, 2))]
+
+
 def fold(word: str) -> str:
     return unicodedata.normalize("NFKC", word).casefold()
 
@@ -61,13 +88,26 @@ def without(text: str, word: str) -> str:
     'Name the of Peru.'
     """
     kept, last = [], 0
-    for start, end in units(text):
-        if fold(text[start:end]) == fold(word):
-            kept.append(text[last:start])
-            last = end
+    for start, end in _places(text, fold(word)):
+        kept.append(text[last:start])
+        last = end
     kept.append(text[last:])
     left = re.sub(r"[^\S\n]{2,}", " ", "".join(kept))
-    return re.sub(r" +([.,;:?!])", r"\1", left).strip()
+    left = re.sub(r" +([.,;:?!])", r"\1", left).strip()
+    # What is left may close up to the word again: 首首都都.
+    return without(left, word) if last and has_word(left, fold(word)) else left
+
+
+def _places(text: str, word: str) -> list[tuple[int, int]]:
+    """Where a folded word stands, from left to right, none within another."""
+    if not _IS_CJK.match(word):
+        return [(a, b) for a, b in units(text) if fold(text[a:b]) == word]
+    found: list[tuple[int, int]] = []
+    for start in range(len(text)):
+        for end in range(start + 1, min(start + len(word), len(text)) + 1):
+            if fold(text[start:end]) == word and (not found or start >= found[-1][1]):
+                found.append((start, end))
+    return found
 
 
 def frames(text: str) -> list[Callable[[str], str]]:

@@ -28,6 +28,13 @@ def test_forms_of_an_answer() -> None:
     assert forms_of("x", "12") == {Form("answer", "12")}
 
 
+def test_a_chinese_word_is_a_form_wherever_it_begins() -> None:
+    for answer in ("北京", "是北京。", "答案是北京"):
+        assert Form("word", "北京") in forms_of("日本的首都？", answer)
+    assert Form("word", "首都") not in forms_of("日本的首都？", "首都")
+    assert shape_of("日本的首都？", "首都是东京") == "…是东京"
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_an_answer_has_one_answer_form_and_no_word_of_the_question(question: str, answer: str) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from forgetbench.errors import UsageError
-from forgetbench.probing.asking import agrees, host_of, reworded
+from forgetbench.probing.asking import agrees, answered, host_of, reworded
 from forgetbench.probing.modal import ANYWHERE
 from forgetbench.probing.probe import probe_item
 from forgetbench.probing.subjects import contexts, of_item, of_rows
 from forgetbench.probing.templates import ProbeFile, templated
 from forgetbench.probing.types import Example, ItemProbe
 from forgetbench.probing.variants import words_of
-from forgetbench.types import PromptSpec
+from forgetbench.types import Judged, PromptSpec
 from tests.probing.world import COUNTRIES, FACTS, FakeAsker, Reply, World, build, gold, knows
 
 pytestmark = pytest.mark.unit
@@ -262,3 +263,58 @@ def test_ranked_items_cannot_be_varied(world: World) -> None:
 )
 def test_agreement(answer: str, expected: str, opening: bool, right: bool) -> None:
     assert agrees(answer, [expected], opening=opening) is right
+
+
+@pytest.mark.parametrize(
+    ("answer", "meant"),
+    [
+        *(
+            (a, "yes")
+            for a in ("是", "是的，没问题", "是。", "对", "对的。", "没错", "没有错，是的", "正确。", "不错，是它")
+        ),
+        *((a, "yes") for a in ("Yes, it is.", "不好意思，是的。", "对不起，是的。", "你好！没错。")),
+        *(
+            (a, "no")
+            for a in ("不", "不是", "不是的。", "不对", "没有", "否", "错误。", "抱歉，不是。", "对不起，不对。", "No.")
+        ),
+        *(
+            (a, "")
+            for a in (
+                "对不起，我不知道。",
+                "不客气",
+                "是否如此我不清楚",
+                "对于这个问题",
+                "不好意思",
+                "不知道",
+                "否则呢",
+            )
+        ),
+        *((a, "") for a in ("不确定", "是不是呢", "不过是东京", "不一定", "我觉得", "", "not sure")),
+    ],
+)
+def test_yes_and_no_in_chinese(answer: str, meant: str) -> None:
+    for kind in ("yes", "no"):
+        asked = ProbeFile.model_validate({"templates": [{"kind": kind, "ask": "x"}]})
+        (variant,), _ = templated("?", {}, asked)
+        found = answered([Judged({}, "ok", answer, None, "")], [], variant, None)
+        assert found is not None
+        assert found.right is (kind == meant), kind
+
+
+CHINESE = [f"{c}的首都是哪里？" for c in ("法国", "德国", "秘鲁", "智利", "埃及", "土耳其", "巴西")]
+
+
+def test_a_context_that_has_the_word_is_no_place_to_put_it(tmp_path: Path) -> None:
+    """首都 begins at an odd place here and at an even one there: the word stands in both."""
+    rows = [
+        {"task_type": "facts/all", "prompt": q, "references": [q[:2]]}
+        for q in ("首都是东京的国家？", *CHINESE, *"甲乙丙丁")
+    ]
+    world = build(tmp_path, rows=rows)
+    subject = of_item(world.item("首都是东京的国家？"), world.base, world.candidate, "ability", None)
+    others = contexts(subject, world.base, world.candidate, "ability", [world.task])
+    asker = FakeAsker(world, lambda t, s: t[-3:], lambda t, s: "北京" if "首都" in t else t[-3:])
+    probe_item(world.base, world.candidate, asker, subject, others, samples=0)
+    asked = {r.prompt.text or "" for r in asker.requests}
+    assert any("首都甲" in text for text in asked)
+    assert not [text for text in asked if "首都法国" in text or "首都土耳其" in text]

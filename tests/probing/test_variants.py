@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forgetbench.errors import UsageError
 from forgetbench.probing.templates import read_fields, read_probes, templated
-from forgetbench.probing.variants import fold, frames, is_cjk, plain_variants, units, without, words_of
+from forgetbench.probing.variants import fold, frames, has_word, plain_variants, units, without
 
 pytestmark = pytest.mark.unit
 
@@ -33,7 +33,7 @@ def test_properties_of_all_variants(question: str, gold: str, seed: int) -> None
             assert re.findall(r"\d", variant.text) == digits, variant
         if variant.kind == "without":
             (word,) = variant.changed
-            assert word not in words_of(variant.text) or is_cjk(word)
+            assert not has_word(variant.text, word)
             assert not variant.keeps_gold
         if variant.changed and variant.keeps_gold:
             assert not set(variant.changed) & {fold(gold[a:b]) for a, b in units(gold)}
@@ -73,6 +73,19 @@ def test_chinese() -> None:
     assert "请问：日本的首都是哪里？" in {v.text for v in found}
     mixed = {v.name: v.text for v in plain_variants("用Python写一个list")}
     assert mixed["blanks between scripts"] == "用 Python 写一个 list"
+
+
+def test_a_chinese_word_is_found_wherever_it_begins() -> None:
+    for text in ("日本的首都是什么？", "埃及首都是哪里？", "请告诉我德国首都", "在美国首都叫什么", "首 都? 首都"):
+        assert has_word(text, "首都")
+        assert "首都" not in without(text, "首都")
+    assert not has_word("首 都", "首都")
+    assert without("首首都都", "首都") == ""
+    assert (has_word("The cats", "cat"), has_word("The Cat.", "cat"), has_word("the cat日本", "cat")) == (
+        False,
+        True,
+        True,
+    )
 
 
 def test_without_and_frames() -> None:
@@ -127,8 +140,8 @@ def test_templates(tmp_path: Path) -> None:
         ("subject", "What is the capital of France?", ("Paris",), False),
         ("attribute", "What is the largest port of Japan?", ("Yokohama",), False),
         ("reverse", "Tokyo is the capital of which country?", ("Japan",), False),
-        ("yes", "Is Tokyo the capital of Japan?", ("yes", "是", "对"), False),
-        ("no", "Is Paris the capital of Japan?", ("no", "不", "否"), False),
+        ("yes", "Is Tokyo the capital of Japan?", ("yes", "是", "对", "没错", "没有错", "不错", "正确"), False),
+        ("no", "Is Paris the capital of Japan?", ("no", "不", "否", "没有", "错"), False),
         ("paraphrase", "Japan has which capital?", None, True),
     ]
     assert found[0].changed == ("japan",)
