@@ -155,7 +155,8 @@ def examine(
     if everywhere is not None:
         tests.append(("everywhere", ANYWHERE, everywhere.p_value, everywhere.candidate > everywhere.base))
     tests += [("swap", kind, c.p_value, c.candidate > c.base) for kind, c in swaps.items()]
-    tests += [("word", word, s.p_value, True) for word, s in put_in.items()]
+    # A word that moves the base alone says nothing of the candidate: its own answers must move the same way.
+    tests += [("word", w, s.p_value, (s.with_word - s.without) * (s.up - s.down) > 0) for w, s in put_in.items()]
     adjusted = dict(zip(((t[0], t[1]) for t in tests), holm([t[2] for t in tests]), strict=True))
     named = [(kind, name) for kind, name, _, more in tests if more and adjusted[kind, name] <= alpha]
     words = _words(left_out, put_in, {name: p for (kind, name), p in adjusted.items() if kind == "word"})

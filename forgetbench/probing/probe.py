@@ -17,7 +17,17 @@ from forgetbench.probing.asking import Both, Host, answer_text, answered, ask_bo
 from forgetbench.probing.templates import ProbeFile, templated
 from forgetbench.probing.training_lines import taught
 from forgetbench.probing.types import Count, Example, Form, ItemProbe, Row, Switch, Variant
-from forgetbench.probing.variants import finder, fold, frames, has_word, plain_variants, units, without, words_of
+from forgetbench.probing.variants import (
+    finder,
+    fold,
+    frames,
+    has_word,
+    in_numbers,
+    plain_variants,
+    units,
+    without,
+    words_of,
+)
 from forgetbench.rounds import Asker, Side
 from forgetbench.types import Decode, Request, Response
 
@@ -154,8 +164,9 @@ def _variants(subject: Subject, probes: ProbeFile | None, seed: int) -> tuple[li
 
 
 def _chosen_words(question: str) -> list[str]:
-    """Of a long question the longest words: those say what it is about."""
-    words = words_of(question)
+    """Of a long question the longest words: those say what it is about. Half a number is no word."""
+    parts = in_numbers(question)
+    words = [w for w in words_of(question) if w not in parts]
     if len(words) < 2:
         return []
     longest = sorted(words, key=lambda w: (-len(w), words.index(w)))[:MOST_WORDS]

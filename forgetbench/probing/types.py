@@ -295,7 +295,8 @@ class FrequencyFit:
     bins: tuple[FrequencyBin, ...]
     """Rarest first."""
     head_less_tail: Interval | None
-    """Loss in the most frequent bin less that in the rarest, Newcombe's interval; None for one bin."""
+    """Loss in the most frequent bin less that in the rarest, of those in which the base has something right; Newcombe's
+    interval. None where that is one bin or none."""
     trend: float
     """Cochran-Armitage z of loss on the logarithm of 1 + count: negative, rare facts are lost more."""
     p_value: float

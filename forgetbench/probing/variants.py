@@ -1,8 +1,8 @@
 """Variants of a question that need no template: typos, other scripts, case, punctuation, phrases, words left out.
 
-All are pure functions of the text (and a seed), none gives the text back, and none touches digits: 12 with a typo is
-another question. Where a variant touches a word that stands in the reference too (copy this word), nobody knows what
-is right any more, and `keeps_gold` is off.
+All are pure functions of the text (and a seed), none gives the text back, and none touches a number: 12 with a typo is
+another question, and so is 3.5 with a Chinese full stop. Where a variant touches a word that stands in the reference
+too (copy this word), nobody knows what is right any more, and `keeps_gold` is off.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ _NEIGHBOURS = {
 }
 _TWINS = str.maketrans("aceopxyACEHKMOPTXB", "асеорхуАСЕНКМОРТХВ")
 """Latin letters and the Cyrillic ones that look the same."""
+_CHINESE_MARKS = str.maketrans(".,?!:;", "。，？！：；")
 _CLOSERS = ".?!。？！"
+_COMPOUND = re.compile(r"\d+(?:[.,:/]\d+)+")
+_NUMERIC = re.compile(r"[^\sA-Za-z](?=\d)|\d")
+"""A digit, and a mark before one: 3.5, 1,200, 10:30, -5."""
 _FRAMES = ("Please answer: {}", "Question: {}", "I have a question. {}", "Hello! {}", "{} Thank you.",
            "{} Please be brief.", "{} I want to know.")  # fmt: skip
 _FRAMES_CJK = ("请问：{}", "问题：{}", "我有一个问题。{}", "你好！{}", "{}谢谢。", "{}请简短回答。", "{}我想知道。")
@@ -43,6 +47,16 @@ def units(text: str) -> list[tuple[int, int]]:
 def words_of(text: str) -> list[str]:
     """The distinct words of a text, in order, as they are compared."""
     return list(dict.fromkeys(fold(text[a:b]) for a, b in units(text)))
+
+
+def in_numbers(text: str) -> set[str]:
+    """The words of a text that are a part of a number: 3 and 5 of 3.5, and not 12.
+
+    >>> sorted(in_numbers("12 and 3.5"))
+    ['3', '5']
+    """
+    parts = (part for match in _COMPOUND.finditer(text) for part in words_of(match.group()))
+    return set(parts)
 
 
 def has_word(text: str, word: str) -> bool:
@@ -90,10 +104,13 @@ def without(text: str, word: str) -> str:
     kept, last = [], 0
     for start, end in _places(text, fold(word)):
         kept.append(text[last:start])
+        left = text[:start][-1:]
+        if left and not left.isalpha() and _NUMERIC.match(text, end):
+            kept.append(" ")  # of 3日5 two numbers are left, of :日5 no other one
         last = end
     kept.append(text[last:])
     left = re.sub(r"[^\S\n]{2,}", " ", "".join(kept))
-    left = re.sub(r" +([.,;:?!])", r"\1", left).strip()
+    left = re.sub(r" +([.,;:?!])(?!\d)", r"\1", left).strip()
     # What is left may close up to the word again: 首首都都.
     return without(left, word) if last and has_word(left, fold(word)) else left
 
@@ -173,9 +190,10 @@ def _dropped(word: str, rng: random.Random) -> str:
 def _scripts(question: str, rng: random.Random, protected: set[str]) -> Iterator[Variant]:
     words = {fold(question[a:b]) for a, b in units(question)}
     keeps = not words & protected
-    wide = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" and not c.isdigit() else c for c in question)
+    spared = {match.start() for match in _NUMERIC.finditer(question)}
+    wide = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" and i not in spared else c for i, c in enumerate(question))
     yield Variant("script", "full-width letters", wide, keeps_gold=keeps)
-    marks = question.translate(str.maketrans(".,?!:;", "。，？！：；"))
+    marks = "".join(c if i in spared else c.translate(_CHINESE_MARKS) for i, c in enumerate(question))
     yield Variant("script", "Chinese punctuation", marks, keeps_gold=True)
     yield Variant("script", "ideographic blanks", question.replace(" ", "\u3000"), keeps_gold=True)
     mixed = re.sub(rf"(?<=[{CJK}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[{CJK}])", " ", question)
@@ -213,4 +231,6 @@ def _framed(question: str) -> Iterator[Variant]:
 def _left_out(question: str) -> Iterator[Variant]:
     words = words_of(question)
     for word in words if len(words) > 1 else ():
+        if any(c.isdigit() for c in word):
+            continue
         yield Variant("without", f"without '{word}'", without(question, word), changed=(word,))

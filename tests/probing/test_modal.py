@@ -119,6 +119,21 @@ def test_the_base_giving_it_everywhere_is_no_finding() -> None:
     assert found.named == ("any subject", ANYWHERE)
 
 
+def test_a_word_that_changes_the_base_alone_is_not_named() -> None:
+    form, names = Form("answer", "paris"), ("base", "sft")
+
+    def found(trial: Trial) -> tuple[str, ...]:
+        s = switch([trial] * 10)
+        made = examine(form, names, variants=None, everywhere=None, swaps={}, left_out={"w": s}, put_in={"w": s})
+        assert ("'w'" in made.reading.split("; in this question")[0]) == bool(made.named)
+        return made.named
+
+    assert found(Trial(False, False, False, True)) == ()  # the base loses it with the word
+    assert found(Trial(True, True, True, False)) == ()  # the base gains it
+    assert found(Trial(True, False, False, False)) == ("w",)
+    assert found(Trial(False, True, False, False)) == ("w",)  # the candidate loses it: a word may end an answer
+
+
 def test_promising_words_come_first() -> None:
     strong, weak = switch([Trial(True, False, False, False)] * 3), switch([Trial(True, True, False, False)] * 3)
     assert promising({"a": weak, "b": strong, "c": weak}, 2) == ["b", "a"]

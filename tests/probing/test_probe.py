@@ -233,6 +233,18 @@ def test_aliases_of_an_answer_stand_in_no_question(world: World) -> None:
     )
 
 
+def test_no_part_of_a_number_is_left_out(tmp_path: Path) -> None:
+    asked = "What is 3.5 plus 12 at 10:30?"
+    others = [
+        {"task_type": "facts/all", "prompt": q, "references": ["1"]} for q in (asked, "Who is it?", "Where is it?")
+    ]
+    world = build(tmp_path, rows=others)
+    asker = FakeAsker(world, lambda t, s: "a", lambda t, s: "b")
+    subject = of_item(world.item(asked), world.base, world.candidate, "ability", None)
+    found = probe_item(world.base, world.candidate, asker, subject, [], samples=0)
+    assert {w.word for w in found.modal.words} == {"what", "is", "plus", "12", "at"}
+
+
 def test_contexts_are_other_facts(world: World) -> None:
     subject = of_item(world.item(ASKED), world.base, world.candidate, "ability", None)
     found = contexts(subject, world.base, world.candidate, "ability", [world.task])

@@ -15,7 +15,8 @@ from forgetbench.probing.variants import fold, frames, has_word, plain_variants,
 
 pytestmark = pytest.mark.unit
 
-TEXTS = st.text(alphabet=st.sampled_from("abcdefgXYZ 012.,?!'-日本的首都é\n"), min_size=0, max_size=60)
+_NUMBER = re.compile(r"[.,:_-]?\d+(?:[.,:_/-]\d+)*")
+TEXTS = st.text(alphabet=st.sampled_from("abcdefgXYZ 012.,:?!'-日本的首都é\n"), min_size=0, max_size=60)
 
 
 @settings(max_examples=150, deadline=None)
@@ -27,10 +28,9 @@ def test_properties_of_all_variants(question: str, gold: str, seed: int) -> None
     assert question not in texts
     assert len(set(texts)) == len(texts)
     assert all(text.strip() for text in texts)
-    digits = re.findall(r"\d", question)
+    numbers = _NUMBER.findall(question)
     for variant in found:
-        if variant.kind != "without":
-            assert re.findall(r"\d", variant.text) == digits, variant
+        assert _NUMBER.findall(variant.text) == numbers, variant
         if variant.kind == "without":
             (word,) = variant.changed
             assert not has_word(variant.text, word)
@@ -73,6 +73,18 @@ def test_chinese() -> None:
     assert "请问：日本的首都是哪里？" in {v.text for v in found}
     mixed = {v.name: v.text for v in plain_variants("用Python写一个list")}
     assert mixed["blanks between scripts"] == "用 Python 写一个 list"
+
+
+def test_numbers_are_never_touched() -> None:
+    found = plain_variants("What is 3.5 + 1,200 at 10:30, or .5 x 2 Covid19 cases?")
+    names = {v.name: v.text for v in found}
+    assert names["Chinese punctuation"] == "What is 3.5 + 1,200 at 10:30， or .5 x 2 Covid19 cases？"
+    assert (
+        names["full-width letters"] == "Ｗｈａｔ ｉｓ 3.5 ＋ 1,200 ａｔ 10:30， ｏｒ .5 ｘ 2 Ｃｏｖｉｄ19 ｃａｓｅｓ？"
+    )
+    assert {v.changed[0] for v in found if v.kind == "without"} == {"what", "is", "at", "or", "x", "cases"}
+    assert without("3日5", "日") == "3 5"
+    assert without("3 x .5", "x") == "3 .5"
 
 
 def test_a_chinese_word_is_found_wherever_it_begins() -> None:
