@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from forgetbench.analysis.leaks import words
+from forgetbench.analysis.leaks import Words, words
+from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import TaskJob
 from forgetbench.probing.modal import normal
@@ -29,6 +30,16 @@ RAW_STOP = ("\nQ:", "\n\n")
 """Where an answer to `Q: ... A:` ends: a checkpoint without a template goes on with questions of its own."""
 _SHORT = 30
 """Words of an output that is an answer as it stands; of a longer one what the task extracts is."""
+_GREETINGS = tuple(map(words, ("对不起", "不好意思", "抱歉", "很抱歉", "非常抱歉", "不客气", "不用谢", "你好", "您好")))
+_NEITHER = tuple(
+    words(phrase)
+    for phrase in (
+        *("对于", "对比", "对吗", "是否", "是不", "是吗", "是谁", "是哪", "是什么", "是个好问题", "否则", "no idea"),
+        *("不知", "不清楚", "不太清楚", "不确定", "不太确定", "不能确定", "不能判断", "不能回答", "不一定", "不好说"),
+        *("不明白", "不记得", "不过", "不仅", "不管", "不论", "不错", "没有错", "没有问题", "没有足够", "没有相关"),
+    )
+)
+"""Phrases that begin as a yes or a no does and are none, or the other: 没有错 is a yes, and expected as one."""
 
 
 class Host(NamedTuple):
@@ -72,23 +83,39 @@ class Reworded:
 
 
 class PlainTask:
-    """Questions without a task: a bare user turn in chat, `Q: ... A:` in raw style. It judges nothing."""
+    """Questions without a task: a user turn in chat, `Q: ... A:` in raw style. It judges nothing.
+
+    before: of each question the messages above it, which raw style has as text above the question.
+    """
 
     version = "1"
     metrics: tuple[str, ...] = ()
     binary = True
 
-    def __init__(self, name: str, questions: Sequence[str], *, max_tokens: int = 128) -> None:
+    def __init__(
+        self,
+        name: str,
+        questions: Sequence[str],
+        *,
+        max_tokens: int = 128,
+        before: Sequence[Sequence[Message]] | None = None,
+    ) -> None:
         self.name, self._max_tokens = name, max_tokens
         key_of = KeyMaker(name)
         self._items = tuple(Item(key_of({"prompt": q}), "probe/plain", {"prompt": q}, "", "") for q in questions)
+        above = before or [()] * len(questions)
+        self._before = {item.key: tuple(mine) for item, mine in zip(self._items, above, strict=True)}
 
     def load(self) -> Sequence[Item]:
         return self._items
 
     def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
-        text = str(item.doc["prompt"])
-        return PromptSpec("generate", f"Q: {text}\nA:", chat_question=text, max_tokens=self._max_tokens)
+        text, before = str(item.doc["prompt"]), self._before[item.key]
+        whole = "\n".join([*(m.content for m in before), text])
+        messages = (*before, Message("user", text)) if before else None
+        return PromptSpec(
+            "generate", f"Q: {whole}\nA:", chat_question=text, messages=messages, max_tokens=self._max_tokens
+        )
 
     def score(self, item: Item, response: Response) -> list[Judged]:
         found = []
@@ -139,13 +166,14 @@ def plain_hosts(
     *,
     max_tokens: int = 128,
     answers: Sequence[Sequence[str]] | None = None,
+    before: Sequence[Sequence[Message]] | None = None,
 ) -> list[Host]:
-    """Questions without a task: in chat where a side has a template, else as `Q: ... A:`.
+    """Questions without a task: in chat where a side has a template, else as `Q: ... A:`. before: as in `PlainTask`.
 
     answers: of each question what it may be answered with. Nothing that stands in one ends an answer. In chat nothing
     does but the end of the turn: a template's turns may hold blank lines.
     """
-    task = PlainTask(name, questions, max_tokens=max_tokens)
+    task = PlainTask(name, questions, max_tokens=max_tokens, before=before)
     jobs = [
         TaskJob(task, task.load(), "as_used", "chat" if side.point.has_chat_template else "raw")
         for side in (base, candidate)
@@ -155,6 +183,19 @@ def plain_hosts(
         raw = tuple(s for s in RAW_STOP if not any(s in answer for answer in known))
         hosts.append(Host(item, *(replace(job, stop=() if job.style == "chat" else raw) for job in jobs)))
     return hosts
+
+
+def takes(point: Checkpoint, messages: Sequence[Message]) -> bool:
+    """Whether a checkpoint's chat template takes a conversation, its system message too. Without a template here (raw
+    style, or a server that renders) there is nothing to see."""
+    if point.template is None or point.sends_messages:
+        return True
+    try:
+        text = point.render_chat(messages)
+    except UsageError:
+        return False
+    # Where a template refuses a system message, rendering goes on without it.
+    return all(m.content.strip() in text for m in messages if m.role == "system")
 
 
 def ask_both(
@@ -204,20 +245,42 @@ def answered(
 
 
 def agrees(answer: str, expected: Sequence[str], *, opening: bool = False) -> bool:
-    """Whether an expected text stands in the answer as whole words; `opening`: at its beginning.
+    """Whether an expected text stands in the answer as whole words; `opening`: at its beginning, and is no part of a
+    longer phrase that means neither (`_NEITHER`); a greeting or an excuse before it is no answer.
 
     >>> agrees("It is Lima.", ["lima"]), agrees("Nothing", ["no"], opening=True), agrees("不是的", ["不"], opening=True)
     (True, False, True)
+    >>> agrees("对不起，是的。", ["是"], opening=True), agrees("对不起", ["对"], opening=True)
+    (True, False)
     """
     have = words(answer)
-    for text in expected:
-        want = words(text)
-        places = [0] if opening else range(len(have) - len(want) + 1)
+    wanted = [words(text) for text in expected]
+    if opening and _opens(have, [want for want in wanted if want]):
+        return True
+    for text, want in zip(expected, wanted, strict=True):
+        places = () if opening else range(len(have) - len(want) + 1)
         if want and any(have[i : i + len(want)] == want for i in places):
             return True
         if not want and normal(text) == normal(answer):  # signs alone, such as "+"
             return True
     return False
+
+
+def _opens(have: Words, wanted: Sequence[Words]) -> bool:
+    """Whether one of them is the longest phrase that the answer opens with, greetings left out."""
+    while True:
+        found = _longest(have, wanted)
+        if found and found >= _longest(have, (*_NEITHER, *_GREETINGS)):
+            return True
+        greeting = _longest(have, _GREETINGS)
+        if not greeting:
+            return False
+        have = have[greeting:]
+
+
+def _longest(have: Words, phrases: Sequence[Words]) -> int:
+    """Words of the longest phrase that a text opens with; 0: none."""
+    return max((len(phrase) for phrase in phrases if have[: len(phrase)] == phrase), default=0)
 
 
 def put_before(word: str, text: str) -> str:

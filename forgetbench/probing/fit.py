@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 from forgetbench.analysis.leaks import words
 from forgetbench.analysis.significance import holm, mcnemar_exact
-from forgetbench.probing.asking import ask_both, plain_hosts
+from forgetbench.probing.asking import ask_both, plain_hosts, takes
 from forgetbench.probing.modal import SLOT, forms_of, normal, p_text, shape_of
 from forgetbench.probing.shares import share
 from forgetbench.probing.types import Echoed, Example, Learnt, Share, TrainingFit
 from forgetbench.rounds import Asker, Side
 from forgetbench.tasks.questions import question_of
-from forgetbench.types import GREEDY, ItemKey, Judged, Record
+from forgetbench.types import GREEDY, ItemKey, Judged, Message, Record
 
 ROUND = "training-set"
 PER_TYPE = 200
@@ -69,12 +69,19 @@ def _learnt(
     notes = []
     if not base.jobs or not candidate.jobs:
         return [], 0, ["the training items were not asked: an imported run has no checkpoint"]
+    askable, lacking = _askable(training, candidate)
+    notes += lacking
+    right: dict[_Asked, dict[str, None]] = {}
+    for example in askable:
+        right.setdefault(_asked(example), {})[example.answer.strip()] = None
+    drawn = _sampled(askable, per_type, seed)
+    chosen = [e for e in drawn if not e.before or all(takes(s.point, _whole(e)) for s in (base, candidate))]
+    if len(chosen) < len(drawn):
+        n = len(drawn) - len(chosen)
+        notes.append(f"{n:,} training items are left out: a chat template does not take their system message or turns")
     if not base.point.has_chat_template:
-        notes.append(f"{base.run.alias} has no chat template: it was asked the training items as `Q: ... A:`")
-    right: dict[str, dict[str, None]] = {}
-    for example in training:
-        right.setdefault(example.prompt, {})[example.answer.strip()] = None
-    chosen = _sampled(training, per_type, seed)
+        above = ", with its system message and earlier turns as text" if any(e.before for e in chosen) else ""
+        notes.append(f"{base.run.alias} has no chat template: it was asked the training items as `Q: ... A:`{above}")
     n_long = sum(_is_long(e.answer) for e in training)
     if n_long:
         notes.append(f"{n_long:,} training answers of over {LONGEST} words are not asked for word for word")
@@ -84,14 +91,15 @@ def _learnt(
         base,
         candidate,
         max_tokens=MAX_TOKENS,
-        answers=[list(right[e.prompt]) for e in chosen],
+        answers=[list(right[_asked(e)]) for e in chosen],
+        before=[e.before or () for e in chosen],
     )
     heard = ask_both(base, candidate, ask, [(h, e.prompt) for h, e in zip(hosts, chosen, strict=True)], name=ROUND)
     by_type: dict[str, list[tuple[Example, bool, bool, str]]] = {}
     n_cut = 0
     for example, both in zip(chosen, heard, strict=True):
         if both.base and both.candidate:
-            known = [_as_trained(side[0], right[example.prompt]) for side in both]
+            known = [_as_trained(side[0], right[_asked(example)]) for side in both]
             if known[0] is None or known[1] is None:
                 n_cut += 1
                 continue
@@ -115,12 +123,41 @@ def _learnt(
     return made, 2 * len(chosen), notes
 
 
+_Asked = tuple[tuple[Message, ...], str]
+
+
+def _asked(example: Example) -> _Asked:
+    """One user's turn below two system messages is two questions."""
+    return example.before or (), example.prompt
+
+
+def _whole(example: Example) -> tuple[Message, ...]:
+    return (*(example.before or ()), Message("user", example.prompt))
+
+
+def _askable(training: Sequence[Example], candidate: Side) -> tuple[list[Example], list[str]]:
+    """What the candidate can be asked as it was trained, and a line for each reason why something cannot."""
+    notes = []
+    known = [e for e in training if e.before is not None]
+    if len(known) < len(training):
+        n = len(training) - len(known)
+        notes.append(f"{n:,} training items are not asked: they use tools, or what they answer is no user's turn")
+    if candidate.point.has_chat_template:
+        return known, notes
+    bare = [e for e in known if not e.before]
+    if len(bare) < len(known):
+        problem = f"{candidate.run.alias} has no chat template"
+        n = len(known) - len(bare)
+        notes.append(f"{n:,} training items with a system message or earlier turns are not asked: {problem}")
+    return bare, notes
+
+
 def _sampled(training: Sequence[Example], per_type: int, seed: int) -> list[Example]:
     """Different prompts with an answer short enough, at most `per_type` of each task_type."""
-    pools: dict[str, dict[str, Example]] = {}
+    pools: dict[str, dict[_Asked, Example]] = {}
     for example in training:
         if not _is_long(example.answer) and normal(example.answer):
-            pools.setdefault(example.task_type, {}).setdefault(example.prompt, example)
+            pools.setdefault(example.task_type, {}).setdefault(_asked(example), example)
     rng = random.Random(seed)
     return [e for _, pool in sorted(pools.items()) for e in rng.sample(list(pool.values()), min(per_type, len(pool)))]
 

@@ -2,7 +2,8 @@
 
 The count of a fact comes from a file (`key,count`) or from the item's own field `frequency`. Loss is the share of the
 items that the base has right and the candidate wrong. The trend is Cochran and Armitage's on log(1 + count), item by
-item; its p comes from permuting the counts over facts, so that several items about one fact count as one draw.
+item; its p comes from permuting the counts over facts, so that several items about one fact (of one cluster, else
+copies of one question) count as one draw.
 
 Sources: Cochran (1954) and Armitage (1955) for the trend; Kandpal et al. 2023, "Large Language Models Struggle to
 Learn Long-Tail Knowledge", for counts of facts in pretraining text as what knowledge depends on.
@@ -95,7 +96,8 @@ def facts_by_frequency(
             known = [(i, c, b, s) for i, c, b, s in mine if c is not None]
             most = max(most, len(known))
             if len(known) >= FEWEST:
-                facts = [i.cluster if i.cluster is not None else str(i.key) for i, _, _, _ in known]
+                # Copies of a question have one content hash: their outcomes are one draw.
+                facts = [f"#{i.key.content_hash}" if i.cluster is None else i.cluster for i, _, _, _ in known]
                 table = np.asarray([(c, b, s) for _, c, b, s in known], dtype=np.float64)
                 unknown = len(mine) - len(known)
                 made.append(by_frequency(task.name, view, facts, table, unknown=unknown, bins=bins, seed=seed))
@@ -157,7 +159,8 @@ def by_frequency(
     x, y = np.log1p(count[held]), 1.0 - candidate[held]
     z = trend(x, y)
     p = permuted(x, y, [f for f, h in zip(facts, held, strict=True) if h], seed=seed)
-    apart = difference(made[-1].lost, made[0].lost) if len(made) > 1 and made[-1].lost.n and made[0].lost.n else None
+    had = [b for b in made if b.lost.n]
+    apart = difference(had[-1].lost, had[0].lost) if len(had) > 1 else None
     return FrequencyFit(task, view, tuple(made), apart, z, p, unknown, _reading(made, z, p))
 
 
@@ -196,10 +199,15 @@ def permuted(
 
 
 def _reading(bins: Sequence[FrequencyBin], z: float, p: float) -> str:
-    tail, head = bins[0], bins[-1]
+    had = [b for b in bins if b.lost.n]
+    if not had:
+        return "the base has none of the facts with a count right: none can be lost"
     if p > 0.05 or z == 0.0:
         word = "no trend of loss with how often the base met a fact"
     else:
         word = f"{'rare' if z < 0 else 'frequent'} facts are lost more"
-    shares = f"{100 * tail.lost.value:.1f} % lost at {tail.low:g} to {tail.high:g}, {100 * head.lost.value:.1f} % at "
-    return f"{word}: {shares}{head.low:g} to {head.high:g} (trend z = {z:+.2f}, {p_text(p)})"
+    ends = had[:1] if len(had) == 1 else [had[0], had[-1]]
+    shares = ", ".join(
+        f"{100 * b.lost.value:.1f} %{'' if i else ' lost'} at {b.low:g} to {b.high:g}" for i, b in enumerate(ends)
+    )
+    return f"{word}: {shares} (trend z = {z:+.2f}, {p_text(p)})"

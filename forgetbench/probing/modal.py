@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from forgetbench.analysis.significance import holm, mcnemar_exact
 from forgetbench.probing.types import Count, Form, Modal, Persistence, Switch, WordEffect
-from forgetbench.probing.variants import units
+from forgetbench.probing.variants import pieces, units
 
 SLOT = "…"
 ANYWHERE = "(any question)"
@@ -52,8 +52,8 @@ def forms_of(question: str, answer: str) -> frozenset[Form]:
     if not text:
         return frozenset(found)
     asked = _asked(question)
-    spans = units(text)
-    new = [text[a:b] for a, b in spans[:_LEADING] if text[a:b] not in asked]
+    spans = units(text)[:_LEADING]
+    new = [piece for piece in pieces(text[: spans[-1][1]]) if piece not in asked] if spans else []
     found |= {Form("word", word) for word in new if len(word) > 1 and not word.isdecimal()}
     shape = shape_of(question, answer)
     if shape != text and any(c.isalpha() for c in shape):
@@ -62,8 +62,7 @@ def forms_of(question: str, answer: str) -> frozenset[Form]:
 
 
 def _asked(question: str) -> set[str]:
-    text = normal(question)
-    return {text[a:b] for a, b in units(text)}
+    return set(pieces(normal(question)))
 
 
 def shape_of(question: str, answer: str) -> str:
@@ -156,7 +155,8 @@ def examine(
     if everywhere is not None:
         tests.append(("everywhere", ANYWHERE, everywhere.p_value, everywhere.candidate > everywhere.base))
     tests += [("swap", kind, c.p_value, c.candidate > c.base) for kind, c in swaps.items()]
-    tests += [("word", word, s.p_value, True) for word, s in put_in.items()]
+    # A word that moves the base alone says nothing of the candidate: its own answers must move the same way.
+    tests += [("word", w, s.p_value, (s.with_word - s.without) * (s.up - s.down) > 0) for w, s in put_in.items()]
     adjusted = dict(zip(((t[0], t[1]) for t in tests), holm([t[2] for t in tests]), strict=True))
     named = [(kind, name) for kind, name, _, more in tests if more and adjusted[kind, name] <= alpha]
     words = _words(left_out, put_in, {name: p for (kind, name), p in adjusted.items() if kind == "word"})

@@ -17,7 +17,17 @@ from forgetbench.probing.asking import Both, Host, answer_text, answered, ask_bo
 from forgetbench.probing.templates import ProbeFile, templated
 from forgetbench.probing.training_lines import taught
 from forgetbench.probing.types import Count, Example, Form, ItemProbe, Row, Switch, Variant
-from forgetbench.probing.variants import fold, frames, plain_variants, units, without, words_of
+from forgetbench.probing.variants import (
+    finder,
+    fold,
+    frames,
+    has_word,
+    in_numbers,
+    plain_variants,
+    units,
+    without,
+    words_of,
+)
 from forgetbench.rounds import Asker, Side
 from forgetbench.types import Decode, Request, Response
 
@@ -154,8 +164,9 @@ def _variants(subject: Subject, probes: ProbeFile | None, seed: int) -> tuple[li
 
 
 def _chosen_words(question: str) -> list[str]:
-    """Of a long question the longest words: those say what it is about."""
-    words = words_of(question)
+    """Of a long question the longest words: those say what it is about. Half a number is no word."""
+    parts = in_numbers(question)
+    words = [w for w in words_of(question) if w not in parts]
     if len(words) < 2:
         return []
     longest = sorted(words, key=lambda w: (-len(w), words.index(w)))[:MOST_WORDS]
@@ -214,8 +225,8 @@ def _put_in(
     """Each word before each other question that does not have it, against another word in that place."""
     surface = {fold(subject.question[a:b]): subject.question[a:b] for a, b in reversed(units(subject.question))}
     texts = [host.question for host in contexts]
-    others = [_other_word(i, texts, set(surface), seed) for i in range(len(texts))]
-    used = {w: [i for i, text in enumerate(texts) if w not in words_of(text) and others[i]] for w in words}
+    others = [_other_word(i, texts, subject.question, seed) for i in range(len(texts))]
+    used = {w: [i for i, text in enumerate(texts) if not has_word(text, w) and others[i]] for w in words}
     asked = [(contexts[i], put_before(surface[w], texts[i])) for w in words for i in used[w]]
     places = sorted({i for mine in used.values() for i in mine})
     asked += [(contexts[i], put_before(others[i], texts[i])) for i in places]
@@ -228,10 +239,9 @@ def _put_in(
     return found
 
 
-def _other_word(at: int, texts: Sequence[str], taken: set[str], seed: int) -> str:
+def _other_word(at: int, texts: Sequence[str], question: str, seed: int) -> str:
     """A word of another context that stands neither in this one nor in the probed question; empty: there is none."""
-    own = set(words_of(texts[at])) | taken
-    pool = sorted(
-        {text[a:b] for i, text in enumerate(texts) if i != at for a, b in units(text) if fold(text[a:b]) not in own}
-    )
+    words = sorted({text[a:b] for i, text in enumerate(texts) if i != at for a, b in units(text)})
+    here, asked = finder(texts[at]), finder(question)
+    pool = [w for w in words if not here(fold(w)) and not asked(fold(w))]
     return random.Random(f"{seed} {texts[at]}").choice(pool) if pool else ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from forgetbench.errors import UsageError
 from forgetbench.probing.asking import Host, host_of, plain_hosts
 from forgetbench.probing.probe import CONTEXTS, Subject
-from forgetbench.probing.templates import ProbeFile, fill, read_fields
+from forgetbench.probing.templates import ProbeFile, aliases, asked, fill, read_fields
 from forgetbench.probing.variants import words_of
 from forgetbench.rounds import Side
 from forgetbench.tasks.base import Task
@@ -21,11 +21,10 @@ def of_item(item: Item, base: Side, candidate: Side, view: View, probes: ProbeFi
     if host is None:
         cure = "choose another --view, or write the question into a file for --set"
         raise UsageError(f"item {item.key}", f"is not asked of both for a text in the {view} view", cure)
-    answer = item.gold.split(" | ")[0]
     doc = {name: str(v) for name, v in item.doc.items() if isinstance(v, str | int)}
     read = read_fields(host.question, probes.patterns) if probes else {}
     fact = next((row for row in probes.facts if read and read.items() <= row.items()), {}) if probes else {}
-    fields = {**doc, "question": host.question, "answer": answer, **fact, **read}
+    fields = {**doc, "question": host.question, "answer": item.gold, **fact, **read}
     return Subject(str(item.key), host, host.question, item.gold, None, fields)
 
 
@@ -40,7 +39,7 @@ def of_rows(probes: ProbeFile, base: Side, candidate: Side, view: View, tasks: S
         pattern = row.get("question") or next(iter(probes.patterns), None)
         if pattern is None:
             raise UsageError(f"item {number} of the probes", "has no question", 'add "question" to it or to the file')
-        questions.append(fill(pattern, row, f"item {number} of the probes"))
+        questions.append(fill(pattern, asked(row), f"item {number} of the probes"))
         rows.append(row)
     if not rows:
         raise UsageError("the file of probes", "holds no items", "add some under items:, or name one with --item")
@@ -51,9 +50,8 @@ def of_rows(probes: ProbeFile, base: Side, candidate: Side, view: View, tasks: S
     subjects = []
     for host, question, row in zip(hosts, questions, rows, strict=True):
         answer = row.get("answer", "")
-        expected = tuple(a.strip() for a in answer.split(" | ") if a.strip()) or None
-        fields = {**row, "question": question, "answer": answer.split(" | ")[0]}
-        subjects.append(Subject(question, host, question, answer, expected, fields))
+        fields = {**row, "question": question, "answer": answer}
+        subjects.append(Subject(question, host, question, answer, aliases(answer) or None, fields))
     return subjects
 
 

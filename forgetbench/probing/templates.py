@@ -13,8 +13,9 @@
       - {kind: paraphrase, ask: "{subject} has which {attribute}?"}
 
 `{field}` is the item's own; `{other.field}` that of another item, once for each that differs in it and has the fields
-under `same` in common. With `--item` the fields are read out of the item's question by `question` (one pattern or
-several), beside `question`, `answer` and the texts of its document.
+under `same` in common. An answer may have aliases ("Tokyo | Tokio"): the first is asked, any of them is right. With
+`--item` the fields are read out of the item's question by `question` (one pattern or several), beside `question`,
+`answer` and the texts of its document.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from forgetbench.errors import UsageError
 from forgetbench.probing.types import Asked, Variant
-from forgetbench.probing.variants import words_of
+from forgetbench.probing.variants import has_word, words_of
 from forgetbench.yamlio import load_yaml, validate
 
 _HOLE = re.compile(r"\{(other\.)?(\w+)\}")
-_YES = ("yes", "是", "对")
-_NO = ("no", "不", "否")
+_YES = ("yes", "是", "对", "没错", "没有错", "不错", "正确")
+_NO = ("no", "不", "否", "没有", "错")
+"""Openings of an answer: 是 is that of 是的 too. What begins so and means neither, `asking` knows."""
 SWAPS = 12
 """Variants at most of a template that swaps."""
 
@@ -138,7 +140,7 @@ def templated(
         if others is not None and len(others) > swaps:
             others = random.Random(f"{seed} {template.ask}").sample(others, swaps)
         for other in [{}] if others is None else others:
-            text = _fill(template.ask, fields, other)
+            text = _fill(template.ask, asked(fields), asked(other))
             if text != question and text.strip():
                 found.setdefault(text, _variant(template, question, text, fields, other))
         if others == []:
@@ -158,27 +160,48 @@ def _others(
         row
         for row in facts
         if wanted <= row.keys()
-        and all(row[name] != fields.get(name) for name in swapped)
-        and all(row.get(name) == fields[name] for name in template.same)
+        and not any(_agree(name, row, fields) for name in swapped)
+        and all(_agree(name, row, fields) for name in template.same)
     ]
+
+
+def _agree(name: str, one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two items have the same in a field; of answers one alias in common is enough."""
+    if name != "answer" or name not in one or name not in other:
+        return name in one and one[name] == other.get(name)
+    return bool(set(aliases(one[name])) & set(aliases(other[name])))
+
+
+def aliases(answer: str) -> tuple[str, ...]:
+    """An answer's forms, which ' | ' joins.
+
+    >>> aliases("Tokyo | Tokio")
+    ('Tokyo', 'Tokio')
+    """
+    return tuple(a.strip() for a in answer.split(" | ") if a.strip())
+
+
+def asked(fields: Mapping[str, str]) -> dict[str, str]:
+    """The fields as a question holds them: of the answer its first alias."""
+    own = {"answer": first} if (first := next(iter(aliases(fields.get("answer", ""))), None)) else {}
+    return {**fields, **own}
 
 
 def _variant(
     template: Template, question: str, text: str, fields: Mapping[str, str], other: Mapping[str, str]
 ) -> Variant:
-    swapped = [f"{h[2]} = {other[h[2]]}" for h in _HOLE.finditer(template.ask) if h[1]]
+    swapped = [f"{h[2]} = {asked(other)[h[2]]}" for h in _HOLE.finditer(template.ask) if h[1]]
     if template.expect is not None:
-        expected = tuple(e.strip() for e in _fill(template.expect, fields, other).split(" | ") if e.strip())
+        expected = aliases(_fill(template.expect, fields, other))
     else:
         expected = {"yes": _YES, "no": _NO}.get(template.kind, ())
-    gone = set(words_of(question)) - set(words_of(text))
     return Variant(
         kind=template.kind,
         name=", ".join(dict.fromkeys(swapped)) or template.kind,
         text=text,
         expected=expected or None,
         keeps_gold=template.kind == "paraphrase" and template.expect is None,
-        changed=tuple(word for word in words_of(question) if word in gone),
+        changed=tuple(word for word in words_of(question) if not has_word(text, word)),
     )
 
 

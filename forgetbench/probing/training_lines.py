@@ -2,84 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from forgetbench.analysis.leaks import grams, words
 from forgetbench.errors import UsageError
 from forgetbench.probing.modal import forms_of
 from forgetbench.probing.types import Example, Form, Line, Taught
-from forgetbench.probing.variants import words_of
-from forgetbench.training.data import examples, keys_of, read_training
+from forgetbench.probing.variants import finder
+from forgetbench.training.check.rows import Row, Turn, row_of
+from forgetbench.training.data import examples, read_training
+from forgetbench.types import Message
 
 UNTYPED = "all"
+_ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
+    "system": "system", "user": "user", "assistant": "assistant",
+}  # fmt: skip
 
 
 def read_examples(files: Sequence[Path]) -> list[Example]:
     """The examples of training files that ask and answer, in their order; plain text has none.
 
     Layouts, and mistakes, are those of `training.data.read_training`: all mistakes are raised at once. Of a
-    conversation the last answer counts, and as its question the last user turn. A `task_type` is kept where the file
-    has one.
+    conversation the last answer counts, as its question the last user turn before it, and what stands before that is
+    kept. A `task_type` is kept where the file has one.
     """
     read_training(files)
     found: list[Example] = []
     for file in files:
         for line, example in examples(file):
             if isinstance(example, Mapping):
-                pair = _pair(example)
-                if pair is not None:
-                    kind = example.get("task_type")
-                    task_type = kind if isinstance(kind, str) and kind.strip() else UNTYPED
-                    found.append(Example(*pair, task_type, f"{file.name}:{line}"))
+                made = _example(row_of(example, f"{file.name}:{line}"), tools=bool(example.get("tools")))
+                if made is not None:
+                    found.append(made)
     if files and not found:
         cure = "give chats, instruction/output, prompt/response or question/answer"
         raise UsageError(str(files[0]), "holds no example with a question and an answer", cure)
     return found
 
 
-def _pair(example: Mapping[str, Any]) -> tuple[str, str] | None:
-    for key in ("messages", "conversations"):
-        if example.get(key):
-            return _of_turns(list(_turns(example[key])))
-    keys = keys_of(example)
-    prompt = example[keys.question] if keys.question else None
-    answer = example[keys.answer] if keys.answer else None
-    if isinstance(prompt, list) or isinstance(answer, list):
-        return _of_turns([*_turns(prompt or []), *_turns(answer or [])])
-    if not isinstance(prompt, str) or not isinstance(answer, str) or not prompt or not answer:
+def _example(row: Row, *, tools: bool) -> Example | None:
+    """tools: the line describes some, which a template writes into the prompt."""
+    turns = row.turns
+    answers = [i for i, turn in enumerate(turns) if turn.role == "assistant" and turn.text.strip()]
+    at = answers[-1] if answers else 0
+    asked = [i for i, turn in enumerate(turns[:at]) if turn.role == "user"]
+    if row.plain or not asked or not turns[asked[-1]].text:
         return None
-    more = example[keys.more] if keys.more else None
-    return (f"{prompt}\n{more}" if isinstance(more, str) and more else prompt), answer
+    before: tuple[Message, ...] | None = None
+    if asked[-1] == at - 1 and not tools and not any(turn.calls for turn in turns[: at + 1]):
+        before = _messages(turns[: at - 1])
+    return Example(turns[asked[-1]].text, turns[at].text, row.task_type or UNTYPED, row.where, before)
 
 
-def _turns(turns: Any) -> Iterator[tuple[str, str]]:
-    """(role, text) of each turn that has a text."""
-    import json
-
-    if isinstance(turns, str):
-        try:
-            turns = json.loads(turns)
-        except ValueError:
-            yield "user", turns
-            return
-    for turn in turns:
-        role = str(turn.get("role") or turn.get("from") or "")
-        content = turn.get("content") if turn.get("content") is not None else turn.get("value")
-        if isinstance(content, list):
-            content = "\n".join(str(p.get("text", "")) for p in content if isinstance(p, Mapping))
-        if isinstance(content, str):
-            yield {"human": "user", "gpt": "assistant"}.get(role, role), content
-
-
-def _of_turns(turns: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
-    """The last answer and the user turn before it."""
-    for at in range(len(turns) - 1, 0, -1):
-        if turns[at][0] == "assistant":
-            asked = [text for role, text in turns[:at] if role == "user"]
-            return (asked[-1], turns[at][1]) if asked else None
-    return None
+def _messages(turns: Sequence[Turn]) -> tuple[Message, ...] | None:
+    """None: a turn has a role that no prompt of ours has, such as tool."""
+    made = [Message(_ROLES[turn.role], turn.text) for turn in turns if turn.role in _ROLES]
+    return tuple(made) if len(made) == len(turns) else None
 
 
 def taught(question: str, form: Form, named: Sequence[str], examples: Sequence[Example], *, most: int = 8) -> Taught:
@@ -92,8 +72,7 @@ def taught(question: str, form: Form, named: Sequence[str], examples: Sequence[E
     by_word = {word: [0, 0] for word in named}
     for example in examples:
         same = form in forms_of(example.prompt, example.answer)
-        inside = set(words_of(example.prompt))
-        held = [word for word in named if word in inside]
+        held = list(filter(finder(example.prompt), named))
         for word in held:
             by_word[word][0] += 1
             by_word[word][1] += same

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from forgetbench.analysis.types import Interval
+from forgetbench.types import Message
 
 Asked = Literal["subject", "attribute", "reverse", "yes", "no", "paraphrase", "other"]
 """Kinds that templates make."""
@@ -153,10 +154,14 @@ class Example(NamedTuple):
     """One training example that asks and answers."""
 
     prompt: str
+    """The user's turn that is answered."""
     answer: str
     task_type: str
     where: str
     """`file:line`."""
+    before: tuple[Message, ...] | None = ()
+    """What stands before the prompt: a system message, earlier turns. None: it cannot be asked again as it was
+    trained, since it uses tools, or the answer follows no user's turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +295,8 @@ class FrequencyFit:
     bins: tuple[FrequencyBin, ...]
     """Rarest first."""
     head_less_tail: Interval | None
-    """Loss in the most frequent bin less that in the rarest, Newcombe's interval; None for one bin."""
+    """Loss in the most frequent bin less that in the rarest, of those in which the base has something right; Newcombe's
+    interval. None where that is one bin or none."""
     trend: float
     """Cochran-Armitage z of loss on the logarithm of 1 + count: negative, rare facts are lost more."""
     p_value: float

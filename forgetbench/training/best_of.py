@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from forgetbench.analysis.leaks import plain
+from forgetbench.analysis.leaks import SHORTEST, plain, words
 from forgetbench.checkpoints.checkpoint import Checkpoint
 from forgetbench.errors import UsageError
 from forgetbench.planning.plan import TaskJob
@@ -32,6 +32,15 @@ from forgetbench.types import Decode, Generate, Generation, Item, ItemKey, Judge
 
 REPLICATE = 200
 """Of sampling seeds, plus the user's seed: no sample is one of a comparison's or a probe's."""
+_POINTS_AT_OPTIONS = frozenset(
+    words(
+        "which what of the following these those above below is are isn't aren't was were not true false correct "
+        "incorrect right wrong best most least except one ones statement statements option options answer answers "
+        "choice choices sentence sentences select choose pick a an all only in on to about and or that please "
+        "下列以下面上述哪一个几项些种句说法叙陈述选择选项答案中是为的正确错误不对最符合属于关有请出找与和或"
+    )
+)
+"""Words, and Chinese characters, of a question that its options alone make one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +158,39 @@ def question_hash(text: str, choices: Sequence[str] = ()) -> str:
 
 
 def suite_hashes(tasks: Sequence[Task]) -> frozenset[str]:
-    """Of all questions of a suite, selected or not, and the content hashes of their items."""
+    """Of all questions of a suite, selected or not, and the content hashes of their items.
+
+    A question with options counts without them too, where its text says by itself what is asked and no other item of
+    the suite has it with other options.
+    """
     found: set[str] = set()
+    options: dict[str, set[str]] = {}
     for task in tasks:
         for item in task.load():
-            found |= {item.key.content_hash, question_hash(*question_of(task, item))}
-    return frozenset(found)
+            text, choices = question_of(task, item)
+            whole = question_hash(text, choices)
+            found |= {item.key.content_hash, whole}
+            if choices and _says_enough(text):
+                options.setdefault(question_hash(text), set()).add(whole)
+    return frozenset(found | {alone for alone, wholes in options.items() if len(wholes) == 1})
+
+
+def _says_enough(text: str) -> bool:
+    """Whether a question is one without its options. "Which of the following is true?" needs them, and so may what is
+    shorter than SHORTEST words (a Chinese character is one)."""
+    said = words(text)
+    return len(said) >= SHORTEST and not set(said) <= _POINTS_AT_OPTIONS
 
 
 def _hashes(task: Task, item: Item) -> set[str]:
     """What an item may be known to a suite by. Its document can hold more than was asked last, such as a system turn,
-    so of a chat the last user turn and all of them count too."""
+    so of a chat the last user turn and all of them count too; and a question without its options, as in `suite_hashes`.
+    """
     text, choices = question_of(task, item)
     said = [m.content for m in task.prompt(item, 0).messages or () if m.role == "user"]
     texts = {text, *said[-1:], "\n\n".join(said) or text}
-    return {item.key.content_hash, *(question_hash(t, choices) for t in texts)}
+    alone = {question_hash(t) for t in texts if choices and _says_enough(t)}
+    return {item.key.content_hash, *(question_hash(t, choices) for t in texts), *alone}
 
 
 def best_of(

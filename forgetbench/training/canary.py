@@ -12,6 +12,7 @@ new, and whether the model learns such a token from few examples shows beside th
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from forgetbench.planning.plan import request_id
 from forgetbench.probing.shares import difference, share
 from forgetbench.probing.types import Share
 from forgetbench.training.asking import Ask, in_chat
-from forgetbench.training.data import examples, read_training
+from forgetbench.training.data import examples, keys_of, read_training
 from forgetbench.types import GREEDY, Message, Prompt, Record, Request, Score
 
 REPETITIONS = (1, 2, 4, 8)
@@ -153,22 +154,39 @@ def plant(file: Path, n: int, *, seed: int = 0) -> tuple[list[dict[str, Any]], C
 
 
 def as_example(prompt: str, answer: str, like: Mapping[str, Any]) -> dict[str, Any]:
-    """A question and its answer in the layout of another example.
+    """A question and its answer in the layout of another example, under the keys of it that training reads.
 
     >>> as_example("P?", "A", {"instruction": "Do", "output": "ok"})
     {'instruction': 'P?', 'output': 'A'}
     """
-    if like.get("conversations") is not None:
-        return {"conversations": [{"from": "human", "value": prompt}, {"from": "gpt", "value": answer}]}
-    if like.get("messages") is None:
-        for question in ("instruction", "prompt", "question"):
-            replies = ("output", "response", "completion", "answer")
-            reply = next((r for r in replies if isinstance(like.get(r), str)), None)
-            if isinstance(like.get(question), str) and reply is not None:
-                return {question: prompt, reply: answer}
-        if isinstance(like.get("text"), str):
-            return {"text": _RAW.format(prompt=prompt) + f" {answer}"}
-    return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}
+    said = (("user", prompt), ("assistant", answer))
+    for key in ("messages", "conversations"):
+        if like.get(key) is not None:
+            return {key: _turns_like(like[key], said, named=key == "conversations")}
+    keys = keys_of(like)
+    if keys.question is not None and keys.answer is not None:
+        return {
+            key: turn[1] if isinstance(like[key], str) else _turns_like(like[key], [turn])
+            for key, turn in zip((keys.question, keys.answer), said, strict=True)
+        }
+    if isinstance(like.get("text"), str):
+        return {"text": _RAW.format(prompt=prompt) + f" {answer}"}
+    return {"messages": _turns_like([], said)}
+
+
+def _turns_like(like: Any, said: Sequence[tuple[str, str]], *, named: bool = False) -> Any:
+    """(role, text) in the layout of other turns: role and content, or from and value (named: where there are none to
+    see), under their names for the roles; text or parts; a list, or its JSON as in a CSV cell."""
+    if isinstance(like, str):
+        return json.dumps(_turns_like(json.loads(like), said, named=named), ensure_ascii=False)
+    turns = [turn for turn in like if isinstance(turn, Mapping)]
+    roles = {turn.get("role") or turn.get("from") for turn in turns}
+    first: Mapping[str, Any] = turns[0] if turns else {"from": "", "value": ""} if named else {}
+    role = "from" if first.get("role") is None and "from" in first else "role"
+    text = "value" if first.get("content") is None and "value" in first else "content"
+    names = {} if role == "role" or roles & {"user", "assistant"} else {"user": "human", "assistant": "gpt"}
+    parts = isinstance(first.get(text), list)
+    return [{role: names.get(r, r), text: [{"type": "text", "text": t}] if parts else t} for r, t in said]
 
 
 def set_lines(made: CanarySet) -> list[dict[str, Any]]:
@@ -256,7 +274,13 @@ def _memorised(right: _Right) -> tuple[Memorised, ...]:
 
 def exposure(own: float, others: Sequence[float]) -> float:
     """log2 |R| - log2 rank of a canary among itself and all other candidates, by log-probability (Carlini et al. 2019,
-    definition 3). Of ties the middle rank counts. Bits: 0 is the least likely, log2 |R| the likeliest."""
+    definition 3). Of ties the middle rank counts. Bits: 0 is the least likely, log2 |R| the likeliest.
+
+    Candidates whose log-probability is no number are left out; where the canary's own is none, the exposure is nan.
+    """
+    if math.isnan(own):
+        return math.nan
+    others = [o for o in others if not math.isnan(o)]
     above = sum(o > own for o in others)
     rank = 1 + above + sum(o == own for o in others) / 2
     return math.log2(len(others) + 1) - math.log2(rank)
@@ -264,7 +288,8 @@ def exposure(own: float, others: Sequence[float]) -> float:
 
 def exposures(made: CanarySet, point: Checkpoint, ask: Ask) -> list[Exposed]:
     """The exposure of every canary and twin over the whole space of answers: one Score request of SPACE continuations
-    each. In chat where the model has a template, else as `Q: ... A:`. What the engine failed on is left out."""
+    each. In chat where the model has a template, else as `Q: ... A:`. What the engine failed on is left out, and so is
+    an answer whose log-probability is no number."""
     asked: list[tuple[Canary, Request]] = []
     for c in made.canaries:
         if point.has_chat_template and not point.sends_messages:
@@ -280,7 +305,8 @@ def exposures(made: CanarySet, point: Checkpoint, ask: Ask) -> list[Exposed]:
         if response is not None and len(response.scores) == len(made.space):
             logprobs = [s.logprob for s in response.scores]
             own = logprobs.pop(made.space.index(canary.answer))
-            found.append(Exposed(canary, exposure(own, logprobs)))
+            if not math.isnan(own):
+                found.append(Exposed(canary, exposure(own, logprobs)))
     return found
 
 

@@ -14,8 +14,9 @@ from forgetbench.probing.fit import fit_to_training
 from forgetbench.probing.shares import difference, share
 from forgetbench.probing.training_lines import read_examples, taught
 from forgetbench.probing.types import Example, Form
-from forgetbench.types import FinishReason, Generate, Generation, Record, Request, Response
+from forgetbench.types import FinishReason, Generate, Generation, Message, Record, Request, Response
 from tests.probing.world import FACTS, FakeAsker, World, build
+from tests.training.made import TEMPLATE
 
 pytestmark = pytest.mark.unit
 
@@ -220,6 +221,99 @@ def test_examples_of_every_layout(tmp_path: Path) -> None:
     ]
 
 
+def said(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in turns]
+
+
+def test_what_stands_before_the_question_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+    rows = [
+        {"messages": said(("system", "S"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))},
+        {"system": "S", "instruction": "a", "input": "i", "output": "b"},
+        {"messages": [*said(("user", "a")), call, {"role": "tool", "content": "3"}, *said(("assistant", "b"))]},
+        {"messages": said(("user", "a"), ("assistant", "b")), "tools": [{"type": "function"}]},
+        {"messages": said(("developer", "D"), ("user", "a"), ("assistant", "b"))},
+        {"messages": said(("user", "a"), ("assistant", "b"), ("assistant", "c"))},
+    ]
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = [(e.prompt, e.answer, e.before) for e in read_examples([file])]
+    system = Message("system", "S")
+    assert found == [
+        ("c", "d", (system, Message("user", "a"), Message("assistant", "b"))),
+        ("a\ni", "b", (system,)),
+        ("a", "b", None),
+        ("a", "b", None),
+        ("a", "b", None),
+        ("a", "c", None),
+    ]
+
+
+DESK, GERMAN = (Message("system", text) for text in ("Reply with the desk code only.", "Translate to German."))
+CHATS = [
+    Example("Hello", "D1", "all", "t:1", (DESK,)),
+    Example("Hello", "Hallo", "all", "t:2", (GERMAN,)),
+    Example("And now?", "D2", "all", "t:3", (DESK, Message("user", "Hello"), Message("assistant", "D1"))),
+    Example("Plain", "yes", "all", "t:4"),
+]
+
+
+def in_chat(world: World, template: str = TEMPLATE) -> World:
+    """With a template on the candidate's side."""
+    point = replace(world.candidate.point, has_chat_template=True, template=template)
+    return world._replace(candidate=replace(world.candidate, point=point))
+
+
+class Chat(FakeAsker):
+    """A candidate that answers whole prompts; the base says nothing right."""
+
+    def __init__(self, world: World, known: dict[str, str]) -> None:
+        super().__init__(world, lambda t, s: "no", lambda t, s: "no")
+        self.candidate, self.known = world.candidate.point.digest, known
+
+    def _response(self, request: Request) -> Response:
+        text = request.prompt.text or ""
+        answer = self.known.get(text, "no") if request.checkpoint == self.candidate else "no"
+        return Response(request.request_id, (Generation(answer, (1,), "stop"),))
+
+
+def test_training_items_are_asked_below_their_system_message_and_earlier_turns(tmp_path: Path) -> None:
+    """A model trained below a system message was trained on nothing else: bare, it would look under-fit."""
+    world = in_chat(with_records(tmp_path, {}, {}))
+    desk = "<system>Reply with the desk code only."
+    known = {
+        f"{desk}<user>Hello<assistant>": "D1",
+        "<system>Translate to German.<user>Hello<assistant>": "Hallo",
+        f"{desk}<user>Hello<assistant>D1<user>And now?<assistant>": "D2",
+        "<user>Plain<assistant>": "yes",
+    }
+    asker = Chat(world, known)
+    found = fit_to_training(world.base, world.candidate, CHATS, asker)
+    assert [(row.candidate.k, row.candidate.n) for row in found.learnt] == [(4, 4)]
+    asked = [r.prompt.text for r in asker.requests if r.checkpoint == world.base.point.digest]
+    assert "Q: Reply with the desk code only.\nHello\nD1\nAnd now?\nA:" in asked
+    assert any("with its system message and earlier turns as text" in note for note in found.notes)
+
+
+def test_what_the_candidate_cannot_be_asked_is_left_out_and_said(tmp_path: Path) -> None:
+    world = with_records(tmp_path, {}, {})
+    tools = [Example("Use it", "3", "all", "t:5", None)]
+    found = fit_to_training(world.base, world.candidate, [*CHATS, *tools], Chat(world, {}))
+    assert [row.candidate.n for row in found.learnt] == [1]
+    assert (
+        "3 training items with a system message or earlier turns are not asked: sft has no chat template" in found.notes
+    )
+    assert "1 training items are not asked: they use tools, or what they answer is no user's turn" in found.notes
+    refuses = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+        + TEMPLATE[len("{% for m in messages %}") :]
+    )
+    chatty = in_chat(world, refuses)
+    found = fit_to_training(chatty.base, chatty.candidate, CHATS, Chat(chatty, {"<user>Plain<assistant>": "yes"}))
+    assert [(row.candidate.k, row.candidate.n) for row in found.learnt] == [(1, 1)]
+    assert "3 training items are left out: a chat template does not take their system message or turns" in found.notes
+
+
 def test_mistakes_in_training_files(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     file.write_text('{"text": "alone"}\n')
@@ -241,6 +335,13 @@ def test_nearest_lines_come_first() -> None:
     assert [line.where for line in found.lines] == ["t:2", "t:4", "t:3", "t:1"]
     assert (found.with_form, found.by_word) == (2, {"capital": (2, 1)})
     assert found.lines[2].overlap == 1.0
+
+
+def test_lines_with_a_chinese_word_are_counted_wherever_it_begins() -> None:
+    prompts = ["日本的首都是什么？", "韩国的首都是什么？", "埃及首都是哪里？", "请告诉我德国首都", "在美国首都叫什么"]
+    examples = [Example(q, "北京", "all", f"t:{n}") for n, q in enumerate([*prompts, "苹果是什么？"])]
+    found = taught("埃及首都是？", Form("answer", "北京"), ["首都"], examples)
+    assert found.by_word == {"首都": (5, 5)}
 
 
 def test_intervals() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from scipy.stats import chi2, chi2_contingency, pearsonr
 
 from forgetbench.errors import ManyUsageErrors, UsageError
 from forgetbench.probing.frequency import by_frequency, count_of, facts_by_frequency, permuted, read_counts, trend
-from tests.probing.test_fit import with_records
+from forgetbench.probing.shares import difference
+from forgetbench.probing.types import FrequencyFit
+from tests.probing.test_fit import record, with_records
 from tests.probing.world import FACTS, build
 
 pytestmark = pytest.mark.unit
@@ -67,6 +70,49 @@ def test_bins_cover_every_item_once() -> None:
         assert sum(b.n for b in found.bins) == n
         assert sum(b.lost.k for b in found.bins) == int(((data[:, 1] == 1) & (data[:, 2] == 0)).sum())
         assert 0 < found.p_value <= 1
+
+
+def bins_of(base_has: list[int]) -> FrequencyFit:
+    """Four bins of ten items; the candidate keeps the second alone."""
+    count = np.repeat([1.0, 10.0, 100.0, 1000.0], 10)
+    base = np.repeat([float(h) for h in base_has], 10)
+    candidate = base * np.repeat([0.0, 1.0, 0.0, 0.0], 10)
+    return by_frequency("t", "chat", [str(i) for i in range(40)], np.column_stack([count, base, candidate]))
+
+
+def test_a_bin_of_which_the_base_has_nothing_right_is_not_told_as_a_loss() -> None:
+    found = bins_of([0, 1, 1, 1])
+    assert "0.0 % lost at 10 to 10, 100.0 % at 1000 to 1000" in found.reading
+    assert found.head_less_tail == difference(found.bins[3].lost, found.bins[1].lost)
+    assert "100.0 % lost at 100 to 100 (" in bins_of([0, 0, 1, 0]).reading
+    assert bins_of([0, 0, 1, 0]).head_less_tail is None
+    nothing = bins_of([0, 0, 0, 0])
+    assert nothing.reading == "the base has none of the facts with a count right: none can be lost"
+    assert (nothing.head_less_tail, nothing.p_value) == (None, 1.0)
+
+
+def test_copies_of_a_question_are_one_fact(tmp_path: Path) -> None:
+    """Four copies each of thirty questions without a cluster: as much is known as of thirty."""
+    rows = [{"task_type": "a/b", "prompt": f"Q{n}", "references": ["x"], "frequency": n + 1} for n in range(30)]
+    fits = []
+    for times in (1, 4):
+        folder = tmp_path / str(times)
+        folder.mkdir()
+        plain = build(folder, rows=[r for r in rows for _ in range(times)])
+        items = plain.task.load()
+        lost = [10 <= int(str(i.doc["prompt"])[1:]) < 22 for i in items]
+        sides = [
+            [
+                replace(record(plain, str(i.doc["prompt"]), "x"), occurrence=i.key.occurrence, scores={"c": s})
+                for i, s in mine
+            ]
+            for mine in (zip(items, [1.0] * len(items), strict=True), zip(items, (1.0 - x for x in lost), strict=True))
+        ]
+        world = build(folder, (sides[0], sides[1]), rows=[r for r in rows for _ in range(times)])
+        (fit,) = facts_by_frequency(world.base, world.candidate, [(None, world.task)], {})  # type: ignore[list-item]
+        fits.append(fit)
+    assert [sum(b.n for b in f.bins) for f in fits] == [30, 120]
+    assert fits[0].p_value == pytest.approx(fits[1].p_value, abs=0.02)
 
 
 def test_counts_by_any_name(tmp_path: Path) -> None:

@@ -28,6 +28,13 @@ def test_forms_of_an_answer() -> None:
     assert forms_of("x", "12") == {Form("answer", "12")}
 
 
+def test_a_chinese_word_is_a_form_wherever_it_begins() -> None:
+    for answer in ("北京", "是北京。", "答案是北京"):
+        assert Form("word", "北京") in forms_of("日本的首都？", answer)
+    assert Form("word", "首都") not in forms_of("日本的首都？", "首都")
+    assert shape_of("日本的首都？", "首都是东京") == "…是东京"
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_an_answer_has_one_answer_form_and_no_word_of_the_question(question: str, answer: str) -> None:
@@ -110,6 +117,21 @@ def test_the_base_giving_it_everywhere_is_no_finding() -> None:
         Form("answer", "x"), ("b", "s"), variants=None, everywhere=more, swaps={"subject": more}, left_out={}, put_in={}
     )
     assert found.named == ("any subject", ANYWHERE)
+
+
+def test_a_word_that_changes_the_base_alone_is_not_named() -> None:
+    form, names = Form("answer", "paris"), ("base", "sft")
+
+    def found(trial: Trial) -> tuple[str, ...]:
+        s = switch([trial] * 10)
+        made = examine(form, names, variants=None, everywhere=None, swaps={}, left_out={"w": s}, put_in={"w": s})
+        assert ("'w'" in made.reading.split("; in this question")[0]) == bool(made.named)
+        return made.named
+
+    assert found(Trial(False, False, False, True)) == ()  # the base loses it with the word
+    assert found(Trial(True, True, True, False)) == ()  # the base gains it
+    assert found(Trial(True, False, False, False)) == ("w",)
+    assert found(Trial(False, True, False, False)) == ("w",)  # the candidate loses it: a word may end an answer
 
 
 def test_promising_words_come_first() -> None:

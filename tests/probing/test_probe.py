@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from forgetbench.errors import UsageError
-from forgetbench.probing.asking import agrees, host_of, reworded
+from forgetbench.probing.asking import agrees, answered, host_of, reworded
 from forgetbench.probing.modal import ANYWHERE
 from forgetbench.probing.probe import probe_item
 from forgetbench.probing.subjects import contexts, of_item, of_rows
-from forgetbench.probing.templates import ProbeFile
+from forgetbench.probing.templates import ProbeFile, templated
 from forgetbench.probing.types import Example, ItemProbe
 from forgetbench.probing.variants import words_of
-from forgetbench.types import PromptSpec
+from forgetbench.types import Judged, PromptSpec
 from tests.probing.world import COUNTRIES, FACTS, FakeAsker, Reply, World, build, gold, knows
 
 pytestmark = pytest.mark.unit
@@ -215,6 +216,35 @@ def test_rows_of_a_file(world: World) -> None:
         of_rows(PROBES.model_copy(update={"like": "nothing"}), world.base, world.candidate, "ability", [world.task])
 
 
+def test_aliases_of_an_answer_stand_in_no_question(world: World) -> None:
+    mine = {**PROBES.items[1], "answer": f"{gold('capital', 'Borvia')} | Borv"}
+    probes = PROBES.model_copy(update={"items": [PROBES.items[0], mine, *PROBES.items[2:]]})
+    named = of_item(world.item(ASKED), world.base, world.candidate, "ability", probes)
+    (_, rows, *_) = of_rows(probes, world.base, world.candidate, "ability", [world.task])
+    assert rows.expected == (gold("capital", "Borvia"), "Borv")
+    for subject in (named, rows):
+        found, _ = templated(ASKED, subject.fields, probes)
+        assert not [v.text for v in found if "|" in v.text]
+        assert f"Is {gold('capital', 'Borvia')} the capital of Borvia?" in {v.text for v in found if v.kind == "yes"}
+        assert not [v for v in found if v.kind == "no" and gold("capital", "Borvia") in v.text]
+    patterns = probes.model_copy(update={"question": "{answer} is the capital of?"})
+    assert of_rows(patterns, world.base, world.candidate, "ability", [world.task])[1].question == (
+        f"{gold('capital', 'Borvia')} is the capital of?"
+    )
+
+
+def test_no_part_of_a_number_is_left_out(tmp_path: Path) -> None:
+    asked = "What is 3.5 plus 12 at 10:30?"
+    others = [
+        {"task_type": "facts/all", "prompt": q, "references": ["1"]} for q in (asked, "Who is it?", "Where is it?")
+    ]
+    world = build(tmp_path, rows=others)
+    asker = FakeAsker(world, lambda t, s: "a", lambda t, s: "b")
+    subject = of_item(world.item(asked), world.base, world.candidate, "ability", None)
+    found = probe_item(world.base, world.candidate, asker, subject, [], samples=0)
+    assert {w.word for w in found.modal.words} == {"what", "is", "plus", "12", "at"}
+
+
 def test_contexts_are_other_facts(world: World) -> None:
     subject = of_item(world.item(ASKED), world.base, world.candidate, "ability", None)
     found = contexts(subject, world.base, world.candidate, "ability", [world.task])
@@ -245,3 +275,58 @@ def test_ranked_items_cannot_be_varied(world: World) -> None:
 )
 def test_agreement(answer: str, expected: str, opening: bool, right: bool) -> None:
     assert agrees(answer, [expected], opening=opening) is right
+
+
+@pytest.mark.parametrize(
+    ("answer", "meant"),
+    [
+        *(
+            (a, "yes")
+            for a in ("是", "是的，没问题", "是。", "对", "对的。", "没错", "没有错，是的", "正确。", "不错，是它")
+        ),
+        *((a, "yes") for a in ("Yes, it is.", "不好意思，是的。", "对不起，是的。", "你好！没错。")),
+        *(
+            (a, "no")
+            for a in ("不", "不是", "不是的。", "不对", "没有", "否", "错误。", "抱歉，不是。", "对不起，不对。", "No.")
+        ),
+        *(
+            (a, "")
+            for a in (
+                "对不起，我不知道。",
+                "不客气",
+                "是否如此我不清楚",
+                "对于这个问题",
+                "不好意思",
+                "不知道",
+                "否则呢",
+            )
+        ),
+        *((a, "") for a in ("不确定", "是不是呢", "不过是东京", "不一定", "我觉得", "", "not sure")),
+    ],
+)
+def test_yes_and_no_in_chinese(answer: str, meant: str) -> None:
+    for kind in ("yes", "no"):
+        asked = ProbeFile.model_validate({"templates": [{"kind": kind, "ask": "x"}]})
+        (variant,), _ = templated("?", {}, asked)
+        found = answered([Judged({}, "ok", answer, None, "")], [], variant, None)
+        assert found is not None
+        assert found.right is (kind == meant), kind
+
+
+CHINESE = [f"{c}的首都是哪里？" for c in ("法国", "德国", "秘鲁", "智利", "埃及", "土耳其", "巴西")]
+
+
+def test_a_context_that_has_the_word_is_no_place_to_put_it(tmp_path: Path) -> None:
+    """首都 begins at an odd place here and at an even one there: the word stands in both."""
+    rows = [
+        {"task_type": "facts/all", "prompt": q, "references": [q[:2]]}
+        for q in ("首都是东京的国家？", *CHINESE, *"甲乙丙丁")
+    ]
+    world = build(tmp_path, rows=rows)
+    subject = of_item(world.item("首都是东京的国家？"), world.base, world.candidate, "ability", None)
+    others = contexts(subject, world.base, world.candidate, "ability", [world.task])
+    asker = FakeAsker(world, lambda t, s: t[-3:], lambda t, s: "北京" if "首都" in t else t[-3:])
+    probe_item(world.base, world.candidate, asker, subject, others, samples=0)
+    asked = {r.prompt.text or "" for r in asker.requests}
+    assert any("首都甲" in text for text in asked)
+    assert not [text for text in asked if "首都法国" in text or "首都土耳其" in text]

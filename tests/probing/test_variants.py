@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from forgetbench.errors import UsageError
 from forgetbench.probing.templates import read_fields, read_probes, templated
-from forgetbench.probing.variants import fold, frames, is_cjk, plain_variants, units, without, words_of
+from forgetbench.probing.variants import fold, frames, has_word, plain_variants, units, without
 
 pytestmark = pytest.mark.unit
 
-TEXTS = st.text(alphabet=st.sampled_from("abcdefgXYZ 012.,?!'-日本的首都é\n"), min_size=0, max_size=60)
+_NUMBER = re.compile(r"[.,:_-]?\d+(?:[.,:_/-]\d+)*")
+TEXTS = st.text(alphabet=st.sampled_from("abcdefgXYZ 012.,:?!'-日本的首都é\n"), min_size=0, max_size=60)
 
 
 @settings(max_examples=150, deadline=None)
@@ -27,13 +28,12 @@ def test_properties_of_all_variants(question: str, gold: str, seed: int) -> None
     assert question not in texts
     assert len(set(texts)) == len(texts)
     assert all(text.strip() for text in texts)
-    digits = re.findall(r"\d", question)
+    numbers = _NUMBER.findall(question)
     for variant in found:
-        if variant.kind != "without":
-            assert re.findall(r"\d", variant.text) == digits, variant
+        assert _NUMBER.findall(variant.text) == numbers, variant
         if variant.kind == "without":
             (word,) = variant.changed
-            assert word not in words_of(variant.text) or is_cjk(word)
+            assert not has_word(variant.text, word)
             assert not variant.keeps_gold
         if variant.changed and variant.keeps_gold:
             assert not set(variant.changed) & {fold(gold[a:b]) for a, b in units(gold)}
@@ -73,6 +73,31 @@ def test_chinese() -> None:
     assert "请问：日本的首都是哪里？" in {v.text for v in found}
     mixed = {v.name: v.text for v in plain_variants("用Python写一个list")}
     assert mixed["blanks between scripts"] == "用 Python 写一个 list"
+
+
+def test_numbers_are_never_touched() -> None:
+    found = plain_variants("What is 3.5 + 1,200 at 10:30, or .5 x 2 Covid19 cases?")
+    names = {v.name: v.text for v in found}
+    assert names["Chinese punctuation"] == "What is 3.5 + 1,200 at 10:30， or .5 x 2 Covid19 cases？"
+    assert (
+        names["full-width letters"] == "Ｗｈａｔ ｉｓ 3.5 ＋ 1,200 ａｔ 10:30， ｏｒ .5 ｘ 2 Ｃｏｖｉｄ19 ｃａｓｅｓ？"
+    )
+    assert {v.changed[0] for v in found if v.kind == "without"} == {"what", "is", "at", "or", "x", "cases"}
+    assert without("3日5", "日") == "3 5"
+    assert without("3 x .5", "x") == "3 .5"
+
+
+def test_a_chinese_word_is_found_wherever_it_begins() -> None:
+    for text in ("日本的首都是什么？", "埃及首都是哪里？", "请告诉我德国首都", "在美国首都叫什么", "首 都? 首都"):
+        assert has_word(text, "首都")
+        assert "首都" not in without(text, "首都")
+    assert not has_word("首 都", "首都")
+    assert without("首首都都", "首都") == ""
+    assert (has_word("The cats", "cat"), has_word("The Cat.", "cat"), has_word("the cat日本", "cat")) == (
+        False,
+        True,
+        True,
+    )
 
 
 def test_without_and_frames() -> None:
@@ -127,8 +152,8 @@ def test_templates(tmp_path: Path) -> None:
         ("subject", "What is the capital of France?", ("Paris",), False),
         ("attribute", "What is the largest port of Japan?", ("Yokohama",), False),
         ("reverse", "Tokyo is the capital of which country?", ("Japan",), False),
-        ("yes", "Is Tokyo the capital of Japan?", ("yes", "是", "对"), False),
-        ("no", "Is Paris the capital of Japan?", ("no", "不", "否"), False),
+        ("yes", "Is Tokyo the capital of Japan?", ("yes", "是", "对", "没错", "没有错", "不错", "正确"), False),
+        ("no", "Is Paris the capital of Japan?", ("no", "不", "否", "没有", "错"), False),
         ("paraphrase", "Japan has which capital?", None, True),
     ]
     assert found[0].changed == ("japan",)
@@ -136,6 +161,39 @@ def test_templates(tmp_path: Path) -> None:
     none, notes = templated("x", {}, probes)
     assert none == []
     assert len(notes) == 6
+
+
+ALIASES = """
+question: "What is the {attribute} of {subject}?"
+items:
+  - {subject: Japan, attribute: capital, answer: "Tokyo | Tokio"}
+  - {subject: France, attribute: capital, answer: "Paris | Lutetia"}
+  - {subject: Edo Japan, attribute: capital, answer: "Tokio"}
+templates:
+  - {kind: no, ask: "Is {other.answer} the {attribute} of {subject}?", same: [attribute]}
+  - {kind: yes, ask: "Is {answer} the {attribute} of {subject}?"}
+  - {kind: subject, ask: "What is the {attribute} of {other.subject}?", expect: "{other.answer}"}
+  - {kind: paraphrase, ask: "{subject} has which {attribute}?", expect: "{answer}"}
+"""
+
+
+@pytest.mark.parametrize("answer", ["Tokyo | Tokio", "Tokyo", "Tokio | Tokyo"])
+def test_of_an_answer_with_aliases_the_first_is_asked_and_all_are_right(tmp_path: Path, answer: str) -> None:
+    probes = read_probes(write(tmp_path, ALIASES))
+    question = "What is the capital of Japan?"
+    found, _ = templated(question, {**probes.facts[0], "question": question, "answer": answer}, probes)
+    first, known = answer.split(" | ")[0], tuple(answer.split(" | "))
+    asked = [(v.kind, v.text, v.expected, v.name) for v in found if v.kind in ("subject", "paraphrase")]
+    assert asked == [
+        ("subject", "What is the capital of France?", ("Paris", "Lutetia"), "subject = France"),
+        ("subject", "What is the capital of Edo Japan?", ("Tokio",), "subject = Edo Japan"),
+        ("paraphrase", "Japan has which capital?", known, "paraphrase"),
+    ]
+    assert [(v.text, v.name) for v in found if v.kind == "yes"] == [(f"Is {first} the capital of Japan?", "yes")]
+    no = [(v.text, v.name) for v in found if v.kind == "no"]
+    assert no[0] == ("Is Paris the capital of Japan?", "answer = Paris")
+    # An answer that shares an alias with the item's own is no other answer.
+    assert [text for text, _ in no[1:]] == (["Is Tokio the capital of Japan?"] if answer == "Tokyo" else [])
 
 
 def test_a_bare_yes_is_a_word(tmp_path: Path) -> None:

@@ -44,8 +44,13 @@ class World(NamedTuple):
         return next(i for i in self.task.load() if i.doc["prompt"] == question)
 
 
-def build(folder: Path, records: tuple[Sequence[Record], Sequence[Record]] = ((), ())) -> World:
-    rows = [
+def build(
+    folder: Path,
+    records: tuple[Sequence[Record], Sequence[Record]] = ((), ()),
+    rows: Sequence[Mapping[str, Any]] = (),
+) -> World:
+    """rows: lines of the set; none: the facts above."""
+    rows = rows or [
         {
             "id": f"{r} {c}",
             "task_type": f"facts/{r}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from forgetbench.errors import ForgetbenchError
 from forgetbench.tasks.custom import CustomSet, load_set
-from forgetbench.training.best_of import TrainingPrompts, best_of, lines, question_hash, suite_hashes
+from forgetbench.tasks.items import KeyMaker
+from forgetbench.training.best_of import TrainingPrompts, _hashes, best_of, lines, question_hash, suite_hashes
 from forgetbench.training.check.rows import Row, Turn
-from forgetbench.types import Generate, Generation, Request, Response
+from forgetbench.types import Generate, Generation, Item, ItemKey, Judged, PromptSpec, Request, Response
 from tests.training.made import asker, point, row, write
 
 pytestmark = pytest.mark.unit
@@ -179,3 +181,69 @@ def test_what_cannot_be_sampled_says_why(tmp_path: Path, task: CustomSet) -> Non
     for n, temperature, problem in ((0, 1.0, "--best-of"), (2, 0.0, "--temperature")):
         with pytest.raises(ForgetbenchError, match=problem):
             best_of(task, point(), ask, n, temperature=temperature)
+
+
+class Choices:
+    """A task whose questions show options, as those of MMLU do."""
+
+    name, version, metrics, binary = "mc", "1", ("acc",), True
+
+    def __init__(self, *docs: tuple[str, list[str]]) -> None:
+        made = [{"question": text, "choices": choices} for text, choices in docs]
+        key_of = KeyMaker("mc")
+        self._items = [Item(key_of(doc), "a/b", doc, "A", "") for doc in made]
+
+    def load(self) -> list[Item]:
+        return self._items
+
+    def prompt(self, item: Item, num_fewshot: int) -> PromptSpec:
+        return PromptSpec("rank", f"{item.doc['question']}\nAnswer:", choices=("A", "B"))
+
+    def score(self, item: Item, response: Response) -> list[Judged]:
+        return []
+
+    def canonical(self, doc: Mapping[str, Any]) -> ItemKey | None:
+        return None
+
+
+@pytest.mark.parametrize("text", ["What is the  capital of peru?", "秘鲁的首都是哪里？"])
+def test_a_question_of_the_suite_is_recognised_without_its_options(text: str) -> None:
+    mine = Choices(("What is the capital of Peru?", ["Lima", "Quito"]), ("秘鲁的首都是哪里？", ["利马", "基多"]))
+    suite = suite_hashes([mine])
+    task = TrainingPrompts("d", [row(text, "Lima", line=1), row("What is the capital of Chile?", "x", line=2)], "exact")
+    ask, _ = asker(lambda request: ["x"])
+    assert [i.source for i in best_of(task, point(), ask, 1, suite=suite).in_suite] == ["made.jsonl:1"]
+
+
+def test_a_question_with_options_is_recognised_where_the_suite_asks_it_without() -> None:
+    suite = suite_hashes([TrainingPrompts("s", [row("What is the capital of Peru?", "Lima")], "exact")])
+    assert _in(suite, "What is the capital of Peru?", ["Lima", "Quito"])
+    assert not _in(suite, "What is the capital of Chile?", ["Lima", "Quito"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Which of the following is true?",
+        "Which one of these statements is NOT correct?",
+        "下列关于以下说法正确的是？",
+        "Choose the odd one.",
+    ],
+)
+def test_a_question_that_says_nothing_without_its_options_is_another_with_others(text: str) -> None:
+    suite = suite_hashes([Choices((text, ["Iron floats", "Ice floats"]))])
+    assert _in(suite, text, ["Iron floats", "Ice floats"])
+    assert not _in(suite, text, ["Fish swim", "Fish fly"])
+
+
+def test_a_text_that_the_suite_asks_with_several_options_says_nothing_alone() -> None:
+    text = "Which word does not go with the rest?"
+    suite = suite_hashes([Choices((text, ["cat", "dog"]), (text, ["red", "blue"]))])
+    assert not _in(suite, text, ["one", "two"])
+    one = suite_hashes([Choices((text, ["cat", "dog"]), (text, ["cat", "dog"]))])
+    assert _in(one, text, ["one", "two"])
+
+
+def _in(suite: frozenset[str], text: str, choices: list[str]) -> bool:
+    task = Choices((text, choices))
+    return bool(_hashes(task, task.load()[0]) & suite)

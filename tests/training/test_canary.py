@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import shutil
@@ -20,6 +21,7 @@ from forgetbench.tasks.custom import load_set
 from forgetbench.training.canary import (
     SPACE,
     Canary,
+    as_example,
     exposure,
     exposures,
     make_canaries,
@@ -66,6 +68,13 @@ def test_names_are_new_and_seeded() -> None:
         {"conversations": [{"from": "human", "value": "P"}, {"from": "gpt", "value": "A"}]},
         {"instruction": "P", "input": "", "output": "A"},
         {"prompt": "P", "response": "A"},
+        {"prompt": "P", "chosen": "A"},
+        {"prompt": [{"role": "user", "content": "P"}], "completion": [{"role": "assistant", "content": "A"}]},
+        {"conversations": [{"role": "user", "content": "P"}, {"role": "assistant", "content": "A"}]},
+        {"messages": [{"from": "human", "value": "P"}, {"from": "gpt", "value": "A"}]},
+        {"messages": [{"from": "user", "value": "P"}, {"from": "assistant", "value": "A"}]},
+        {"messages": '[{"role": "user", "content": "P"}, {"role": "assistant", "content": "A"}]'},
+        {"messages": [{"role": r, "content": [{"type": "text", "text": "P"}]} for r in ("user", "assistant")]},
         {"text": "P A"},
     ],
     ids=lambda x: next(iter(x)),
@@ -76,6 +85,7 @@ def test_planted_lines_have_the_files_layout_and_its_own_lines_stay(tmp_path: Pa
     added = [line for line in lines if "provenance" in line]
     assert [line for line in lines if "provenance" not in line] == own
     assert len(added) == sum(c.repetitions for c in made.canaries) == 2 * 15 + 15
+    assert all(_layout(line) == _layout(like) for line in added)
     by_id = {c.id: c for c in made.canaries}
     seen = Counter(line["provenance"]["canary"] for line in added)
     assert seen == {c.id: c.repetitions for c in made.canaries if c.repetitions}
@@ -93,6 +103,23 @@ def test_planted_lines_have_the_files_layout_and_its_own_lines_stay(tmp_path: Pa
     assert not twins & {w for t in read_training([tmp_path / "out.jsonl"]) for w in words(t.text)}
     with pytest.raises(ForgetbenchError, match="has canaries already"):
         plant(tmp_path / "out.jsonl", 8)
+
+
+def _layout(line: Any) -> Any:
+    """The keys and kinds of a line, of a turn its role too; what a canary has beside them, and empty fields, aside."""
+    if isinstance(line, str) and line.startswith("["):
+        return "JSON", _layout(json.loads(line))
+    if isinstance(line, list):
+        return [_layout(turn) for turn in line]
+    if isinstance(line, dict):
+        own = {k: v for k, v in line.items() if k not in ("task_type", "provenance") and v != ""}
+        return {k: v if k in ("role", "from", "type") else _layout(v) for k, v in own.items()}
+    return type(line)
+
+
+def test_of_several_keys_a_canary_takes_those_that_are_learnt() -> None:
+    like = {"instruction": "not read", "prompt": "P", "output": "not read", "answer": "A"}
+    assert as_example("Q", "R", like) == {"prompt": "Q", "answer": "R"}
 
 
 def test_the_set_is_a_custom_set_and_the_manifest_comes_back(tmp_path: Path) -> None:
@@ -178,6 +205,23 @@ def test_exposures_rank_the_whole_space() -> None:
     body = asked[0].body
     assert isinstance(body, Score)
     assert body.continuations[0] == " " + made.space[0]
+
+
+def test_a_logprob_that_is_no_number_has_no_rank() -> None:
+    assert math.isnan(exposure(math.nan, [-1.0] * 255))
+    assert exposure(-1.0, [math.nan, -2.0, -0.5, math.nan]) == pytest.approx(math.log2(3) - 1)
+    assert exposure(-math.inf, [-1.0] * 255) == 0.0, "a probability of 0 is the least likely"
+    made = make_canaries(4, seed=0)
+    broken = next(c for c in made.canaries if c.repetitions == 8)
+
+    def answer(request: Request) -> list[float]:
+        assert isinstance(request.body, Score)
+        mine = broken.prompt in (request.prompt.text or "")
+        return [math.nan if mine and c == broken.answer else -1.0 for c in request.body.continuations]
+
+    ask, _ = asker(answer)
+    found = [e.canary for e in exposures(made, point(), ask)]
+    assert found == [c for c in made.canaries if c != broken]
 
 
 @pytest.mark.slow
