@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _IN_HAND = 2
 """Groups that an actor has: one to work on, one that waits, so that it never does."""
 _STRIKES = 3
-"""A request that has cost so many actors is given up."""
+"""A request over which so many actors were lost is given up."""
 _LISTEN = 5.0
 """Seconds that a call waits in an actor for something to bring back."""
 
@@ -136,15 +136,22 @@ class Crew:
             if slot.node is None or slot.call is not None:
                 continue
             new: list[Group] = []
-            # Near the end nothing waits in an actor's hands that another, idle one could take.
-            room = _IN_HAND if len(shelf) > len(self._slots) else 1
-            while len(slot.groups) + len(new) < room and (group := shelf.take(slot.number)) is not None:
+            while self._has_room([*slot.groups, *new], shelf) and (group := shelf.take(slot.number)) is not None:
                 left = _left(group, unanswered)
                 if left.requests:
                     new.append(left)
             if new or slot.groups:
                 slot.groups += new
                 slot.call = slot.handle.exchange.remote(new, _LISTEN)
+
+    def _has_room(self, in_hand: Sequence[Group], shelf: Shelf) -> bool:
+        """Whether an actor gets one more group.
+
+        What came back from a lost actor is asked with nothing beside it: when that actor is lost too, it is
+        known over which group. Near the end nothing waits in an actor's hands that another, idle one could take.
+        """
+        is_alone = shelf.has_returned or any(group.came_back for group in in_hand)
+        return len(in_hand) < (_IN_HAND if len(shelf) > len(self._slots) and not is_alone else 1)
 
     def _check_alive(self, waited: float) -> None:
         if all(slot.is_gone for slot in self._slots):
@@ -208,7 +215,9 @@ class Crew:
         slot.groups = []
         if not slot.is_gone:
             self._greet(slot)
-        if left:  # the actor was at the first of them; the others only stood behind it
+        if left:
+            # The actor was at the first of them, unless answers were lost with it. Then the next loss tells, see
+            # `_has_room`: nothing is struck twice for what stood behind it.
             yield from self._again(left[0], why, shelf)
             shelf.put_back(left[1:])
 
@@ -217,7 +226,7 @@ class Crew:
         strikes = group.strikes + 1
         if strikes >= _STRIKES:
             for request in group.requests:
-                line = f"asked {strikes} Ray actors without an answer, at last: {why}"
+                line = f"no answer from {strikes} Ray actors, at last: {why}"
                 yield Response(request.request_id, error=line)
         elif strikes == _STRIKES - 1:
             # One request may be what kills them: alone, it takes no other down with it.

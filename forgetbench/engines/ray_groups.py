@@ -26,6 +26,8 @@ class Group:
     requests: tuple[Request, ...]
     strikes: int = 0
     """How many actors were lost while they worked on it."""
+    came_back: bool = False
+    """An actor was lost that had it in hand."""
 
 
 def group_size(requests: int, actors: int) -> int:
@@ -107,6 +109,11 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._returned) + sum(len(row) for row in self._rows)
 
+    @property
+    def has_returned(self) -> bool:
+        """Whether some of it came back from a lost actor."""
+        return bool(self._returned)
+
     def take(self, row: int) -> Group | None:
         """The next group for the actor of that row; None when nothing is left."""
         if self._returned:
@@ -117,7 +124,7 @@ class Shelf:
         return self._number(self._rows[row].popleft()) if self._rows[row] else None
 
     def put_back(self, groups: Iterable[Group]) -> None:
-        self._returned.extend(groups)
+        self._returned.extend(replace(group, came_back=True) for group in groups)
 
     def _number(self, group: Group) -> Group:
         self._handed_out += 1

@@ -57,6 +57,7 @@ def answer(request):
     text = request.prompt.text
     time.sleep({delay})
     if "poison" in text:
+        time.sleep({dying})
         os._exit(1)
     if "once" in text and not (here / "happened").exists():
         (here / "happened").touch()
@@ -68,11 +69,12 @@ def answer(request):
 class Scripted:
     """A scripted model that logs what it is asked, by process."""
 
-    def __init__(self, folder: Path, delay: float = 0.0) -> None:
+    def __init__(self, folder: Path, delay: float = 0.0, dying: float = 0.0) -> None:
+        """Seconds for each answer, and before a poisoned request ends the process."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.script = folder / "script.py"
-        self.script.write_text(_SCRIPT.format(folder=str(folder), delay=delay))
+        self.script.write_text(_SCRIPT.format(folder=str(folder), delay=delay, dying=dying))
 
     def checkpoint(self) -> Checkpoint:
         args = {"engine": "scripted", "engine_args": {"script": str(self.script)}}

@@ -140,7 +140,7 @@ def test_a_clients_server_that_does_not_start(
 def test_a_poisoned_request_ends_as_its_own_error(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = Scripted(tmp_path)
+    model = Scripted(tmp_path, dying=1)  # the answers before it have left the actor by then
     asked = [*questions(15), generate("bad", "poison", 9), *questions(15, "more")]
     engine = model.engine(world.address, group_requests=10)
     try:
@@ -148,7 +148,7 @@ def test_a_poisoned_request_ends_as_its_own_error(
             got = by_id(list(engine.run(asked)), asked)
     finally:
         engine.close()
-    assert str(got["bad"].error).startswith("asked 3 Ray actors without an answer, at last: ")
+    assert str(got["bad"].error).startswith("no answer from 3 Ray actors, at last: ")
     assert [n for n, r in got.items() if r.error is not None] == ["bad"]
     assert model.asked()["bad"] == 3
     told = [r.getMessage() for r in caplog.records if "is lost" in r.getMessage()]
@@ -174,7 +174,7 @@ def test_an_engine_that_fails_in_its_actor_is_started_anew(
 
 
 def test_when_all_actors_are_lost_one_line_says_so_after_what_was_finished(world: World, tmp_path: Path) -> None:
-    engine = Scripted(tmp_path, delay=0.05).engine(world.address, actors=1, max_restarts=0)
+    engine = Scripted(tmp_path, dying=1).engine(world.address, actors=1, max_restarts=0)
     got: list[str] = []
     try:
         with pytest.raises(
@@ -185,8 +185,7 @@ def test_when_all_actors_are_lost_one_line_says_so_after_what_was_finished(world
     finally:
         engine.close()
     assert "\n" not in str(caught.value)
-    assert set(got) <= {r.request_id for r in questions(20)}
-    assert len(got) == len(set(got)) >= 15
+    assert sorted(got) == [r.request_id for r in questions(20)]
 
 
 def test_a_node_with_other_weights_under_the_same_path_is_refused(world: World, tmp_path: Path) -> None:
