@@ -93,13 +93,11 @@ def factored_values(left: Floats, right: Floats) -> Doubles:
     return sigma
 
 
-def difference_values(added: LowRank, removed: LowRank, rows: int) -> Doubles:
-    """Singular values of the difference of two low-rank changes, over their first `rows` rows: (n,), falling. What lies
-    below `ROUNDING` of the larger change is 0: factors in float32 do not tell it from nothing."""
-    sizes = [factored_values(c.left[:rows], c.right) for c in (added, removed)]
-    both = np.concatenate([added.left[:rows], -removed.left[:rows]], axis=1)
-    sigma = factored_values(both, np.concatenate([added.right, removed.right], axis=0))
-    return np.where(sigma > ROUNDING * max(float(s.max(initial=0.0)) for s in sizes), sigma, 0.0)
+def above_rounding(sigma: Doubles, added: LowRank, removed: LowRank, rows: int) -> Doubles:
+    """Singular values of the difference of two low-rank changes, (n,): what lies below `ROUNDING` of the larger change,
+    over its first `rows` rows, is 0: factors in float32 do not tell it from nothing."""
+    sizes = [factored_values(c.left[:rows], c.right).max(initial=0.0) for c in (added, removed)]
+    return np.where(sigma > ROUNDING * max(sizes), sigma, 0.0)
 
 
 def _exactly(value: float) -> Bounds:

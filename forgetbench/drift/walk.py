@@ -19,7 +19,7 @@ from forgetbench.drift import tokens as rows_of
 from forgetbench.drift.adapter import LowRank, combined
 from forgetbench.drift.directions import directions_of, new_directions
 from forgetbench.drift.groups import by_kind, by_layer, group, in_order, is_embedding, is_head, place_of, ties
-from forgetbench.drift.measures import difference_values, factored_values, from_values, spectrum_of, sum_of_squares
+from forgetbench.drift.measures import above_rounding, factored_values, from_values, spectrum_of, sum_of_squares
 from forgetbench.drift.reading import left_out, sentences
 from forgetbench.drift.types import Drift, NewDirections, Skipped, Spectrum, TensorDrift, TokenRows
 from forgetbench.drift.weights import Side, Weights, same_stored
@@ -155,10 +155,10 @@ def _tensor(a: Weights, b: Weights, name: str, *, directions: bool, seed: int) -
     if factors is not None:
         if not (np.isfinite(factors.left).all() and np.isfinite(factors.right).all()):
             sigma = np.full(1, np.nan)  # the caller names the tensor and leaves it out
-        elif added is not None and removed is not None:
-            sigma = difference_values(added, removed, rows)
         else:
             sigma = factored_values(factors.left[:rows], factors.right)
+            if added is not None and removed is not None:
+                sigma = above_rounding(sigma, added, removed, rows)
         delta_squares = float(sigma @ sigma)
         if moved is not None and not delta_squares:
             moved[:] = 0.0  # what rounding left of equal changes
@@ -252,6 +252,11 @@ def _other_notes(a: Weights, b: Weights) -> list[str]:
     for side, weights in (("base", a), ("candidate", b)):
         if weights.side.config.get("quantization_config"):
             told.append(f"The {side} is quantised: only its tensors that are stored as plain floats are compared.")
+        if (head := weights.own_head) is not None:
+            told.append(
+                f"config.json of the {side} ties the output head to the embedding, but {head} is stored with "
+                "values of its own: compared as stored, as transformers computes."
+            )
         if weights.adapter is not None:
             told.append(f"The {side} has a LoRA adapter on {len(weights.adapter.changes)} tensors: read as it is.")
     return told

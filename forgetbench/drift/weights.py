@@ -11,7 +11,7 @@ import numpy as np
 
 from forgetbench.checkpoints.checkpoint import NONE, Checkpoint
 from forgetbench.drift.adapter import Adapter, LowRank, open_adapter
-from forgetbench.drift.groups import ends_elsewhere, is_embedding, is_head
+from forgetbench.drift.groups import ends_elsewhere, is_embedding, is_head, ties
 from forgetbench.drift.shards import SIZES, Entry, Shards, open_shards
 from forgetbench.errors import UsageError
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
+
+
+_SLICE = 1 << 22
+"""Values read at a time to compare two tensors."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,11 @@ class Weights:
         self.shards: Shards = open_shards(side.folder)
         self.adapter: Adapter | None = None
         self._alias: dict[str, str] = {}
+        self._copies = self._copied(self.shards, {n: n for n in self.shards.entries})
+        self._saved_copies: frozenset[str] = frozenset()
         if side.adapter is not None:
             self.adapter = open_adapter(side.adapter, self.shards.entries.keys(), side.config)
+            self._saved_copies = self._copied(self.adapter.shards, self.adapter.replaced)
             for name, change in self.adapter.changes.items():
                 if name not in self.names:  # a head that is the embedding: with an adapter of its own it no longer is
                     self.tie(name)
@@ -72,8 +79,8 @@ class Weights:
 
     @property
     def names(self) -> set[str]:
-        replaced = self.adapter.replaced.keys() if self.adapter else set()
-        return set(self.shards.entries) | set(replaced) | set(self._alias)
+        replaced = set(self.adapter.replaced) if self.adapter else set()
+        return (self.shards.entries.keys() - self._copies) | (replaced - self._saved_copies) | self._alias.keys()
 
     @property
     def embedding(self) -> str | None:
@@ -84,6 +91,21 @@ class Weights:
         """Whether the head is the embedding: there is no tensor of its own for it."""
         return not any(is_head(n) or ends_elsewhere(n) for n in self.names) and self.embedding is not None
 
+    @property
+    def own_head(self) -> str | None:
+        """A head with values of its own though config.json makes it the embedding: transformers 5 computes with it
+        all the same (`PreTrainedModel.tie_weights`)."""
+        return next((n for n in sorted(self.names - self._alias.keys()) if is_head(n) and ties(self.side.config)), None)
+
+    def _copied(self, shards: Shards, names: Mapping[str, str]) -> frozenset[str]:
+        """A head that is stored beside the embedding that it is tied to, with the same values: one tensor. `names`:
+        what a tensor is called -> its name in the shards."""
+        embedding = next((n for n in sorted(names) if is_embedding(n)), None)
+        head = next((n for n in sorted(names) if is_head(n)), None)
+        if embedding is None or head is None or not ties(self.side.config):
+            return frozenset()
+        return frozenset([head]) if _equal(shards, names[embedding], names[head]) else frozenset()
+
     def tie(self, head: str) -> None:
         """Let the head's name mean the embedding."""
         if self.embedding is not None:
@@ -91,16 +113,16 @@ class Weights:
 
     @property
     def apart(self) -> bool:
-        """Whether an adapter changes the embedding and the output head apart though they are tied (one alone, or each
-        by factors of its own): with it they are no longer one tensor."""
-        if self.adapter is None or self.adapter.tying:
+        """Whether an adapter changes the embedding and the output head apart though they are tied (one alone, each by
+        factors of its own, or each saved with other values): with it they are no longer one tensor."""
+        if (
+            self.adapter is None
+            or self.adapter.tying
+            or any(is_head(n) for n in self.shards.entries.keys() - self._copies)
+        ):
             return False
-        if any(is_head(n) for n in self.shards.entries) and not self.side.config.get("tie_word_embeddings"):
-            return False
-        changed = [n for n in self.adapter.changes if is_embedding(n) or is_head(n)]
-        touched = {*self.adapter.changes, *self.adapter.replaced}
-        # Both saved whole: what a resized vocabulary leaves.
-        return bool(changed) or any(map(is_embedding, touched)) != any(map(is_head, touched))
+        touched = [n for n in {*self.adapter.changes, *self.adapter.replaced} if is_embedding(n) or is_head(n)]
+        return bool(touched) and not self._saved_copies  # both saved whole and alike: what a resized vocabulary leaves
 
     def _stored(self, name: str) -> tuple[Shards, str]:
         """Where a tensor lies, without what an adapter adds to it."""
@@ -134,6 +156,18 @@ class Weights:
         if change is not None:
             values = values + change.left[start:stop] @ change.right
         return values
+
+
+def _equal(shards: Shards, one: str, other: str) -> bool:
+    """Whether two tensors hold the same values, read a slice at a time."""
+    a, b = shards.entries[one], shards.entries[other]
+    if a.dtype not in SIZES or (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    step = max(1, _SLICE // max(a.columns, 1))
+    return all(
+        np.array_equal(shards.read(one, i, min(i + step, a.rows)), shards.read(other, i, min(i + step, a.rows)))
+        for i in range(0, a.rows, step)
+    )
 
 
 def same_stored(base: Weights, candidate: Weights, name: str) -> bool:

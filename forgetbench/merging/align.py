@@ -117,13 +117,11 @@ def _names(sides: Sequence[Weights], like: int) -> list[str]:
             )
         more = in_order(weights.names - wanted)
         if more and all(is_head(n) for n in more) and named.tied:
-            if not weights.side.config.get("tie_word_embeddings"):
-                raise UsageError(
-                    f"model '{alias}'",
-                    f"has an output head of its own, '{other}' takes it from the embedding",
-                    f"pass --like {alias}, so that the result has one",
-                )
-            more = []  # a copy that loading drops
+            raise UsageError(
+                f"model '{alias}'",
+                f"has an output head of its own, '{other}' takes it from the embedding",
+                f"pass --like {alias}, so that the result has one",
+            )
         if more:
             raise UsageError(
                 f"model '{alias}'",

@@ -120,6 +120,24 @@ def test_special_tokens_stand_apart(tmp_path: Path) -> None:
     assert any("only the rows of special tokens moved" in line for line in found.reading)
 
 
+def test_a_tied_head_that_is_stored_beside_the_embedding(tmp_path: Path) -> None:
+    """As transformers loads it: one tensor where the values are equal, a head of its own where they are not."""
+    tied = {"tie_word_embeddings": True}
+    values = made.tensors()
+    base = made.save(tmp_path / "base", values)
+    copy = values | {"lm_head.weight": values["model.embed_tokens.weight"].clone()}
+    found = drift(base, made.save(tmp_path / "copy", copy, config=tied))
+    assert "lm_head.weight" not in by_name(found)
+    assert found.total.relative == 0.0
+    assert (found.only_base, found.only_candidate) == ((), ())
+    assert "Both take the output head from the embedding: it is counted once." in found.notes
+    stale = made.save(tmp_path / "stale", copy | {"lm_head.weight": copy["lm_head.weight"] + 1.0}, config=tied)
+    found = drift(base, stale)
+    assert by_name(found)["lm_head.weight"].delta_norm == pytest.approx(math.sqrt(made.VOCABULARY * made.HIDDEN))
+    assert by_name(found)["model.embed_tokens.weight"].delta_norm == 0.0
+    assert any("but lm_head.weight is stored with values of its own" in note for note in found.notes)
+
+
 def test_resized_vocabulary_is_compared_on_shared_rows(tmp_path: Path) -> None:
     before, after = made.tensors(), made.tensors(vocabulary=made.VOCABULARY + 8)
     after["model.embed_tokens.weight"][: made.VOCABULARY] = before["model.embed_tokens.weight"]

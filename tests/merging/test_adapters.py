@@ -276,6 +276,31 @@ def test_an_adapter_on_a_tied_embedding_is_no_change_of_the_head(tmp_path: Path,
                 assert torch.equal(found[f"{name}.weight"], stored[f"{name}.weight"]) is not name.endswith(part)
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_embedding_and_tied_head_both_saved_whole(tmp_path: Path, apart: bool) -> None:
+    """Alike they are the one tensor that the model has; trained apart they are two, and one file cannot hold both."""
+    from tests.drift import made
+    from tests.drift.test_adapter import adapter
+
+    values = made.tensors()
+    base = models.save(tmp_path / "base", values, config={"tie_word_embeddings": True})
+    saved = values["model.embed_tokens.weight"] + 1.0
+    both = {"embed_tokens": saved, "lm_head": saved + float(apart)}
+    keys = {"embed_tokens": "model.embed_tokens", "lm_head": "lm_head"}
+    named = {f"base_model.model.{keys[n]}.weight": t for n, t in both.items()}
+    folder = adapter(tmp_path / "lora", values=named, modules_to_save=list(both))
+    a = models.point(tmp_path / "base", alias="a", adapter=str(folder))
+    (recipe,) = recipes("linear", 2)
+    if apart:
+        with pytest.raises(UsageError, match="model 'a': has an adapter on the embedding, which is the output head"):
+            merge([base, a], recipe, tmp_path / "out")
+        return
+    merge([base, a], recipe, tmp_path / "out")
+    found = models.tensors(tmp_path / "out")
+    assert "lm_head.weight" not in found
+    torch.testing.assert_close(found["model.embed_tokens.weight"], saved - 0.5)
+
+
 def test_an_adapter_that_alters_its_base_is_not_merged(tmp_path: Path) -> None:
     """PiSSA's B A is most of the base's matrix: added to it, it would count twice."""
     from tests.drift import made

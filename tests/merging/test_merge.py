@@ -243,7 +243,13 @@ def test_heads_of_their_own_and_tied_ones(tmp_path: Path) -> None:
         {**tied, "lm_head.weight": tied["model.embed_tokens.weight"].clone()},
         config={"tie_word_embeddings": True},
     )
-    assert "lm_head.weight" not in models.tensors(run([a, copied], "linear", tmp_path / "tied", like=0).folder)
+    for like in (0, 1):
+        done = run([a, copied], "linear", tmp_path / f"tied-{like}", like=like)
+        assert "lm_head.weight" not in models.tensors(done.folder)
+    # Under the same config transformers computes with a head that holds values of its own: it is not dropped.
+    stale = models.save(tmp_path / "d", own, config={"tie_word_embeddings": True})
+    with pytest.raises(UsageError, match="model 'd': has an output head of its own"):
+        run([a, stale], "linear", tmp_path / "no", like=0)
 
 
 def test_a_tensor_that_is_no_weight_is_taken_over(tmp_path: Path) -> None:
