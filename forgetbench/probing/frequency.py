@@ -21,8 +21,8 @@ import numpy as np
 
 from forgetbench.errors import UsageError, combined
 from forgetbench.probing.modal import p_text
-from forgetbench.probing.shares import difference, share
-from forgetbench.probing.types import FrequencyBin, FrequencyFit
+from forgetbench.probing.shares import difference, share_of_facts
+from forgetbench.probing.types import FrequencyBin, FrequencyFit, Share
 from forgetbench.rounds import Side
 from forgetbench.types import GREEDY, Item, ItemKey
 
@@ -150,9 +150,9 @@ def by_frequency(
                 low=float(count[mine].min()),
                 high=float(count[mine].max()),
                 n=int(mine.sum()),
-                base=share(int(base[mine].sum()), int(mine.sum())),
-                candidate=share(int(candidate[mine].sum()), int(mine.sum())),
-                lost=share(int((candidate[held] == 0).sum()), int(held.sum())),
+                base=_share(base == 1, mine, facts),
+                candidate=_share(candidate == 1, mine, facts),
+                lost=_share(candidate == 0, held, facts),
             )
         )
     held = base == 1
@@ -162,6 +162,11 @@ def by_frequency(
     had = [b for b in made if b.lost.n]
     apart = difference(had[-1].lost, had[0].lost) if len(had) > 1 else None
     return FrequencyFit(task, view, tuple(made), apart, z, p, unknown, _reading(made, z, p))
+
+
+def _share(outcomes: NDArray[np.bool_], among: NDArray[np.bool_], facts: Sequence[str]) -> Share:
+    chosen = np.flatnonzero(among)
+    return share_of_facts(outcomes[chosen].tolist(), [facts[i] for i in chosen])
 
 
 def trend(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
