@@ -27,9 +27,10 @@ def share(k: int, n: int) -> Share:
 
 
 def share_of_facts(outcomes: Sequence[bool], facts: Sequence[str], *, seed: int = 0) -> Share:
-    """The share of the outcomes that are true where items of one fact vary together: `mean_share`'s interval over facts,
-    0 to 1 for a single fact, `share` where each fact has one item. outcomes, facts: (n,), facts equal where they are
-    one."""
+    """The share of the outcomes that are true where items of one fact vary together: `mean_share`'s interval over
+    facts, 0 to 1 for a single fact, `share` where each fact has one item.
+
+    outcomes, facts: (n,), facts equal where they are one."""
     n, k = len(outcomes), sum(outcomes)
     if len(set(facts)) == n:
         return share(k, n)
