@@ -255,7 +255,19 @@ def _turns(example: Mapping[str, Any], where: str) -> list[dict[str, Any]] | Non
         turns.append({"role": role, "content": content, **rest})
     if not any(turn["role"] == "assistant" for turn in turns):
         raise UsageError(where, "has no assistant turn", "add the answer, or give it as plain text")
-    return turns
+    return _below_system(turns, example.get("system"), where)
+
+
+def _below_system(turns: list[dict[str, Any]], system: object, where: str) -> list[dict[str, Any]]:
+    """A chat below the `system` that stands beside it, as ShareGPT's layout has it."""
+    if not system:
+        return turns
+    if not isinstance(system, str):
+        raise UsageError(where, "`system` is not a text", "write a text, or a turn of that role")
+    own = [turn["content"] for turn in turns if turn["role"] == "system"]
+    if own and own != [system]:
+        raise UsageError(where, "has `system` and another system turn", "keep one of the two")
+    return turns if own else [{"role": "system", "content": system}, *turns]
 
 
 def _pair(example: Mapping[str, Any], where: str) -> list[dict[str, Any]] | None:
@@ -264,15 +276,14 @@ def _pair(example: Mapping[str, Any], where: str) -> list[dict[str, Any]] | None
         return None
     if keys.answer is None:
         raise UsageError(where, f"has `{keys.question}` and no answer", f"add one of {', '.join(ANSWERS)}")
-    system = "system" if example.get("system") else None
-    for key in (keys.question, keys.answer, keys.more, system):
+    for key in (keys.question, keys.answer, keys.more):
         if key is not None and not isinstance(example[key], str):
             raise UsageError(where, f"`{key}` is not a text", "write a text, or a chat as `messages`")
     if not example[keys.answer].strip():
         raise UsageError(where, "is an empty answer", "write the answer, or drop the sample")
     prompt = example[keys.question] if keys.more is None else f"{example[keys.question]}\n{example[keys.more]}"
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": example[keys.answer]}]
-    return turns if system is None else [{"role": "system", "content": example[system]}, *turns]
+    return _below_system(turns, example.get("system"), where)
 
 
 def check_characters(texts: Any, where: str) -> None:

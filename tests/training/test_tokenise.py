@@ -112,6 +112,20 @@ def test_a_pair_has_all_that_stands_beside_it(tmp_path: Path) -> None:
     assert [tiny.tokenizer().decode(s.ids) for s in raw] == ["Hi?\nthereA<|end|>", "Be kind\nHi?\nthereA<|end|>"]
 
 
+def test_a_system_message_beside_a_chat_goes_before_it(tmp_path: Path) -> None:
+    """ShareGPT's layout; read past it, a fine-tune would learn its answers without what it is told at inference."""
+    rows = [
+        {"conversations": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "A"}], "system": "Be kind"},
+        {"messages": [{"role": "system", "content": "Be kind"}, U, {**A, "content": "A"}], "system": "Be kind"},
+        {"messages": [U, {**A, "content": "A"}], "system": ""},
+    ]
+    said = [tiny.tokenizer().decode(sample.ids) for sample in _read(tmp_path, rows)]
+    assert [text.startswith("<|system|> Be kind<|end|><|user|>") for text in said] == [True, True, False]
+    assert [text.count("Be kind") for text in said] == [1, 1, 0]
+    turns = [[t.role for t in row_of(row, "d:1").turns] for row in rows]
+    assert turns == [["system", "user", "assistant"]] * 2 + [["user", "assistant"]]
+
+
 def test_what_is_checked_is_what_is_learnt(tmp_path: Path) -> None:
     keys: list[tuple[str, Any]] = [
         *((k, f"<{k}>") for k in ("prompt", "question", "instruction")),
@@ -165,6 +179,11 @@ BAD: list[tuple[Any, str]] = [
     ({"prompt": "Hi?", "input": 5, "answer": "x"}, "`input` is not a text"),
     ({"prompt": "Hi?", "system": ["x"], "answer": "x"}, "`system` is not a text"),
     ({"prompt": "Hi?", "output": 5}, "`output` is not a text"),
+    ({"messages": [U, A], "system": ["x"]}, "`system` is not a text"),
+    (
+        {"messages": [{"role": "system", "content": "a"}, U, A], "system": "b"},
+        "has `system` and another system turn; keep one of the two",
+    ),
     ({"text": "abc", "task_type": "a/b/c"}, "one or two levels"),
     ({"text": "abc", "task_type": 7}, "write a text"),
     ([1], "is not an object"),

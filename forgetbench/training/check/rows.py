@@ -83,15 +83,17 @@ def row_of(example: str | Mapping[str, Any], where: str) -> Row:
         return Row(where, (Turn("", example),), None, plain=True)
     kind = example.get("task_type")
     task_type = kind.strip() if isinstance(kind, str) and kind.strip() else None
+    beside = example.get("system")
+    system = [Turn("system", beside)] if isinstance(beside, str) and beside else []
     for key in ("messages", "conversations"):
         if example.get(key) is not None:
-            return Row(where, tuple(_turns(example[key])), task_type)
+            turns = _turns(example[key])
+            own = any(turn.role == "system" for turn in turns)
+            return Row(where, (*(() if own else system), *turns), task_type)
     keys = keys_of(example)
     if keys.question is None and (keys.answer is None or example.get("text") is not None):
         return Row(where, (Turn("", str(example.get("text") or "")),), task_type, plain=True)
-    made: list[Turn] = []
-    if isinstance(example.get("system"), str) and example["system"]:
-        made.append(Turn("system", example["system"]))
+    made = system
     prompt, answer, more = (None if key is None else example[key] for key in keys)
     if isinstance(prompt, str) and isinstance(more, str):
         prompt = f"{prompt}\n{more}"
