@@ -165,12 +165,12 @@ def table(found: Sequence[Mapping[str, Any]], command: str, commit: str) -> str:
     return "\n".join([f"`{command}` at commit `{commit}`, one BLAS thread:", "", *lines, ""])
 
 
-def put(page: Path, text: str) -> None:
-    """Between the page's marks. Raises ValueError for a page without them."""
-    before, first, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-    _, last, after = rest.partition(MARKS[1])
+def between(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Put text between a page's two marks. Raises ValueError for a page without them."""
+    before, first, rest = page.read_text(encoding="utf-8").partition(marks[0])
+    _, last, after = rest.partition(marks[1])
     if not first or not last:
-        raise ValueError(f"{page} has no {MARKS[0].strip()} or no {MARKS[1].strip()}")
+        raise ValueError(f"{page} has no {marks[0].strip()} or no {marks[1].strip()}")
     page.write_text(f"{before}{first}{text}{last}{after}", encoding="utf-8")
 
 
@@ -199,7 +199,7 @@ def main() -> None:
             print(done.stdout, end="", flush=True)
             found.append(json.loads(done.stdout))
             if args.out is not None:
-                put(args.out, table(found, f"python -m benchmarks.drift --layers {args.layers}", commit))
+                between(args.out, MARKS, table(found, f"python -m benchmarks.drift --layers {args.layers}", commit))
         if any(f["peak_rss_gib"] > BOUND_GIB for f in found):
             raise SystemExit(1)
     finally:

@@ -129,7 +129,8 @@ def test_false_alarms(world: World, kind: str) -> None:
         alarms += bool(
             run(world, base, candidate, question=questions[seed % len(questions)], seed=seed, probes=PROBES).modal.named
         )
-    assert alarms <= 16, alarms  # P(more than 16 of 200 | .05) = .03; measured: docs/probe.md
+    print(f"{kind}: {alarms} of 200")  # docs/probe.md
+    assert alarms <= 16  # P(more than 16 of 200 | .05) = .03
 
 
 def test_requests_are_counted_and_bounded(world: World) -> None:
