@@ -60,12 +60,16 @@ def probed(candidate: str, found: Mapping[str, Any]) -> str:
     told = found["items"]
     named = Counter(name for item in told for name in item["modal"]["named"])
     with_any = [item for item in told if item["modal"]["named"]]
-    answers = Counter(" ".join(item["modal"]["form"]).strip() for item in with_any)
+    answers = Counter(_form(*item["modal"]["form"]) for item in with_any)
     what = "nothing is named" if not named else ", ".join(f"{name} in {n}" for name, n in named.most_common(5))
-    whose = "" if not answers else f" (answers: {', '.join(f'{a!r} {n}' for a, n in answers.most_common(4))})"
+    whose = "" if not answers else f" (answers: {', '.join(f'{a} {n}' for a, n in answers.most_common(4))})"
     requests = sum(item["requests"] for item in told)
     command = f"`forgetbench probe {BASE} {candidate} --view chat --samples 0 --item ...`, {len(told)} items"
     return f"| {command} | {len(with_any)} of {len(told)} name something: {what}{whose}; {requests:,} requests |"
+
+
+def _form(kind: str, text: str) -> str:
+    return f"with '{text}'" if kind == "word" else f"'{text}'" if text else "none at all"
 
 
 def fitted(found: Mapping[str, Any]) -> str:
