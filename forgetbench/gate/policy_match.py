@@ -11,6 +11,7 @@ from forgetbench.gate.types import Rule
 from forgetbench.types import GREEDY
 
 EVERYTHING = "*"
+_MOST_LISTED = 20
 _SAMPLED = re.compile(r"T(?P<temperature>[^/]+)(/p[^/]+)?/K(?P<samples>\d+)")
 """`types.Decode.decode_id`; imported samples may lack top_p, and have `?` for an unknown temperature."""
 
@@ -119,4 +120,6 @@ def estimand_name(rule: Rule) -> str:
 
 
 def listed(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
+    first = ", ".join(sorted(names)[:_MOST_LISTED])
+    more = len(names) - _MOST_LISTED
+    return f"{first} and {more} more" if more > 0 else first or "none"
