@@ -75,8 +75,9 @@ def paths(out: Path) -> DemoPaths:
 
 
 def build(out: Path, seed: int = 0, log: Log | None = None, base: Pretraining = BASE,
-          fine_tunes: Mapping[str, FineTune] = FINE_TUNES) -> DemoPaths:  # fmt: skip
-    """Make whatever is missing under `out`. The world is always the same one; `seed` moves the training."""
+          fine_tunes: Mapping[str, FineTune] = FINE_TUNES, until: str | None = None) -> DemoPaths:  # fmt: skip
+    """Make whatever is missing under `out`. The world is always the same one; `seed` moves the training. `until`: the
+    last checkpoint to make."""
     log = log or (lambda text: print(text, file=sys.stderr, flush=True))
     found = paths(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -86,6 +87,8 @@ def build(out: Path, seed: int = 0, log: Log | None = None, base: Pretraining = 
         recipe = base if parent is None else fine_tunes[name]
         keys[name] = model_key(recipe, name, seed, keys[parent] if parent else "")
         step(found.models[name], keys[name], log, _maker(name, found, recipe, seed, log))
+        if name == until:
+            break
     return found
 
 

@@ -149,6 +149,18 @@ def test_the_base_has_no_chat_template_and_the_others_render_what_they_learnt(de
         assert tokenizer.decode(kept) == answered
 
 
+def test_a_build_in_two_parts(tmp_path: Path) -> None:
+    """`make demo` asks the base while the fine-tunes are trained from it."""
+    said: list[str] = []
+    first = build(tmp_path, log=said.append, base=TINY_BASE, fine_tunes=TINY, until="base")
+    assert [name for name, folder in first.models.items() if folder.exists()] == ["base"]
+    assert [line.split(":")[0] for line in said if ": made in" in line] == ["sets", "base"]
+    said.clear()
+    make(tmp_path, log=said.append)
+    assert said[:2] == ["sets: cached", "base: cached"]
+    assert [line.split(":")[0] for line in said if ": made in" in line] == ["sft_v1", "sft_v2", "sft_null"]
+
+
 def test_a_second_build_trains_nothing(demo: DemoPaths) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo.root.rglob("*")}
     said: list[str] = []
