@@ -16,7 +16,8 @@ from forgetbench.errors import ModelLoadError
 MOST_ACTORS = 8
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CLIENT_TRIES = 3
-_NO_CLIENT_SERVER = "Starting Ray client server failed"
+_NO_CLIENT_SERVER = "Initialization failure from server"
+"""Ray 2.60, util/client/worker.py: what follows is the error there, of a process that died or is a zombie by now."""
 _lock = threading.Lock()
 _users = 0
 """Engines that use a connection which was opened here."""

@@ -26,7 +26,7 @@ def test_shards_are_measured_and_the_table_is_put_into_the_page(
     assert [(f["layers"], f["parameters"]) for f in found] == [(3, weights)] * 2
     page = tmp_path / "page.md"
     page.write_text(f"before\n{drift.MARKS[0]}old\n{drift.MARKS[1]}after\n", encoding="utf-8")
-    drift.put(page, drift.table(found, "the command", "abc1234"))
+    drift.between(page, drift.MARKS, drift.table(found, "the command", "abc1234"))
     told = page.read_text(encoding="utf-8")
     assert told.startswith(f"before\n{drift.MARKS[0]}`the command` at commit `abc1234`")
     assert told.endswith(f"|\n{drift.MARKS[1]}after\n")
@@ -34,7 +34,7 @@ def test_shards_are_measured_and_the_table_is_put_into_the_page(
     assert "| | with new directions | `--no-directions` |" in told
     assert f"| {found[0]['peak_rss_gib']:.2f} GiB | {found[1]['peak_rss_gib']:.2f} GiB |" in told
     with pytest.raises(ValueError, match="has no"):
-        drift.put(tmp_path / "base" / "model.safetensors.index.json", "")
+        drift.between(tmp_path / "base" / "model.safetensors.index.json", drift.MARKS, "")
 
 
 def test_the_peak_is_the_process_own_and_not_that_of_the_one_that_started_it() -> None:

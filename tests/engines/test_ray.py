@@ -103,9 +103,16 @@ def test_a_driver_outside_the_cluster(world: World, tmp_path: Path) -> None:
         engine.close()
 
 
-@pytest.mark.parametrize("failures", [2, 9])
+@pytest.mark.parametrize(
+    ("failures", "why"),
+    [
+        (2, "Starting Ray client server failed. See"),
+        (1, "Traceback:\npsutil.ZombieProcess: PID still exists but it's a zombie (pid=14045)"),
+        (9, "Starting Ray client server failed. See"),
+    ],
+)
 def test_a_clients_server_that_does_not_start(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, why: str
 ) -> None:
     """It is started again, and when that does not help, the next connection of this process is none the worse."""
     from ray.util.client.worker import Worker
@@ -115,7 +122,7 @@ def test_a_clients_server_that_does_not_start(
     def failing(self: object, *args: object) -> None:
         if left:
             left.pop()
-            raise ConnectionAbortedError("Initialization failure from server:\nStarting Ray client server failed. See")
+            raise ConnectionAbortedError(f"Initialization failure from server:\n{why}")
         begin(self, *args)
 
     monkeypatch.setattr(Worker, "_server_init", failing)
