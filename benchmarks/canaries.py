@@ -10,7 +10,6 @@ canary's answer is ranked among all 256 possible ones. Prints docs/training-data
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import subprocess
@@ -21,8 +20,9 @@ from typing import NamedTuple
 import yaml
 
 from forgetbench import flow, running
+from forgetbench.demo.finetune import chat_line, write_lines
 from forgetbench.demo.text import ticket_chats
-from forgetbench.demo.world import Item, make_world
+from forgetbench.demo.world import make_world
 from forgetbench.training.asking import asking
 from forgetbench.training.canary import Exposed, exposures, memorised, plant, set_lines
 from forgetbench.training.fit import run
@@ -42,23 +42,14 @@ class Found(NamedTuple):
     after: Sequence[Exposed]
 
 
-def _line(item: Item) -> dict[str, object]:
-    turns = [{"role": "user", "content": item.prompt}, {"role": "assistant", "content": item.answer}]
-    return {"messages": turns, "task_type": item.task_type}
-
-
-def _write(file: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
 def measure(base: Path, folder: Path, seed: int) -> Found:
     """Plant, train, ask. What is there already is not made again."""
     folder.mkdir(parents=True, exist_ok=True)
     tickets = ticket_chats(random.Random(f"canary tickets {seed}"), make_world(), TICKETS)
-    _write(folder / "tickets.jsonl", [_line(item) for item in tickets])
+    write_lines(folder / "tickets.jsonl", map(chat_line, tickets))
     lines, made = plant(folder / "tickets.jsonl", FACTS, seed=seed)
-    _write(folder / "data.jsonl", lines)
-    _write(folder / "canaries.jsonl", set_lines(made))
+    write_lines(folder / "data.jsonl", lines)
+    write_lines(folder / "canaries.jsonl", set_lines(made))
     recipe = Recipe.model_validate(
         {"base": str(base), "data": [{"path": "data.jsonl"}], "lr": RATE, "epochs": EPOCHS, "seed": seed}
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.drift import between
+from forgetbench.demo.finetune import chat_line, write_lines
 from forgetbench.demo.text import ticket_chats
 from forgetbench.demo.world import make_world
 from forgetbench.workspace import open_workspace
@@ -38,15 +39,6 @@ def items(demo: Path) -> list[str]:
         keys = [str(item.key) for item in task.load()]
         found += random.Random(f"many {task.name}").sample(keys, DRAWN)
     return found
-
-
-def write_tickets(file: Path) -> None:
-    """The training data of `sft_v2` of the demo's seed 0, as chats."""
-    lines = []
-    for item in ticket_chats(random.Random("tickets sft_v2 0"), make_world(), TICKETS):
-        turns = [{"role": "user", "content": item.prompt}, {"role": "assistant", "content": item.answer}]
-        lines.append(json.dumps({"messages": turns, "task_type": item.task_type}) + "\n")
-    file.write_text("".join(lines), encoding="utf-8")
 
 
 def ask(demo: Path, candidate: str, more: Sequence[str]) -> dict[str, Any]:
@@ -87,7 +79,9 @@ def main() -> None:
     rows = [probed(c, ask(demo, c, ["--samples", "0", *chosen])) for c in (CARELESS, NULL)]
     with tempfile.TemporaryDirectory() as folder:
         tickets = Path(folder) / "tickets.jsonl"
-        write_tickets(tickets)
+        # The training data of `sft_v2` of the demo's seed 0.
+        told = ticket_chats(random.Random("tickets sft_v2 0"), make_world(), TICKETS)
+        write_lines(tickets, map(chat_line, told))
         rows.append(fitted(ask(demo, CARELESS, ["--train-data", str(tickets)])))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     head = f"Made by `python -m benchmarks.probes --demo demo-world` at commit `{commit}`:"
